@@ -1,0 +1,36 @@
+/* rules.h: the Lua host. Evaluates the rule files in a sandbox and fills the graph.
+ *
+ * Rule files see no clock, no environment, no process and no file but through the functions given here, and `pairs` goes in
+ * sorted order, so the same files always give the same graph. Memory and instructions are bounded.
+ */
+#ifndef ENGINE_RULES_H
+#define ENGINE_RULES_H
+
+#include "graph.h"
+
+struct rules_options {
+    const char *file;           /* the rule file, relative to the repo's root */
+    const char *library;        /* folder of the standard rule library */
+    const char *const *settings; /* "name=value" from the command line */
+    uint32_t setting_count;
+    bool (*reserved)(void *ctx, const char *name); /* whether a name is a subcommand's */
+    void *ctx;
+    void (*print)(void *ctx, const char *text);    /* where Lua's print goes */
+};
+
+/* What an evaluation looked at, beside the graph itself: the graph is good as long as none of it changes. */
+struct rules_seen {
+    const char **files;         /* rule files, included and read ones; in the graph's arena */
+    uint32_t file_count, file_cap;
+    const char **globs;         /* patterns that were expanded */
+    uint32_t glob_count, glob_cap;
+};
+
+int rules_evaluate(struct graph *g, const struct rules_options *o, struct rules_seen *seen, struct err *e);
+
+/* The files that match a pattern: "*" and "?" within a name, "[…]", "**" across folders; names that begin with a dot only
+ * where the pattern has the dot; sorted. `root` is the folder that it is relative to. Calls `each` with paths relative to it. */
+int glob_expand(const char *root, const char *pattern, void (*each)(void *ctx, const char *path), void *ctx, struct err *e);
+bool glob_is_pattern(const char *text);
+
+#endif

@@ -1,0 +1,68 @@
+/* rules_private.h: what the files of the Lua host share. */
+#ifndef ENGINE_RULES_PRIVATE_H
+#define ENGINE_RULES_PRIVATE_H
+
+#include "rules.h"
+
+#include <lua.h>
+#include <lauxlib.h>
+
+/* Chunk names of the standard library begin so; a message never points there. */
+#define LIBRARY_MARK "<mbuild>/"
+
+struct setting {
+    const char *name, *value;
+    bool used;
+};
+
+struct rules {
+    lua_State *L;
+    struct graph *graph;
+    const struct rules_options *options;
+    struct rules_seen *seen;
+    struct intern seen_files, seen_globs;
+    size_t memory;              /* bytes that Lua holds */
+    bool memory_refused;        /* it wanted more than the limit */
+    uint64_t instructions;
+    struct setting *settings;
+    uint32_t include_depth;
+    const char **option_names;  /* declared by option(), for suggestions */
+    uint32_t option_count, option_cap;
+    /* Room that functions of the API use while they run: an error leaves them by a jump, so they can own none. */
+    struct slot *slots;
+    uint32_t slot_count, slot_cap;
+    const char **names;
+    uint32_t name_count, name_cap;
+};
+
+struct rules *rules_of(lua_State *L);
+
+/* "mbuild.lua:12" of the innermost frame that is the user's own; in the graph's arena. "mbuild.lua" if there is none. */
+const char *rules_where(lua_State *L);
+
+/* Raises a Lua error whose message begins with that place. */
+int rules_fail(lua_State *L, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+void rules_saw_file(struct rules *r, const char *path);
+void rules_saw_glob(struct rules *r, const char *pattern);
+
+/* Turns the Lua value at `index` into a parameter value in the graph's arena; `what` names it in errors. Raises. */
+void rules_to_value(lua_State *L, int index, const char *what, struct value *out);
+
+/* An artifact as a rule file holds it: a step's output, a step as a whole, or a source. */
+struct artifact_ref {
+    uint32_t step;   /* NO_ID for a source */
+    int32_t output;  /* which output; -1: the step as a whole */
+    uint32_t file;   /* of a source or an output; NO_ID for a whole step */
+};
+void rules_push_artifact(lua_State *L, struct artifact_ref ref);
+struct artifact_ref *rules_test_artifact(lua_State *L, int index); /* NULL if it is something else */
+
+/* Adds the functions of the rule API to the globals. */
+void rules_open_step(lua_State *L);
+void rules_open_files(lua_State *L);
+
+/* file("…") and friends: the id of a source path; raises if it is no allowed path. */
+uint32_t rules_source(lua_State *L, const char *path);
+
+#endif
