@@ -190,6 +190,7 @@ uint32_t graph_find_step(const struct graph *g, const char *name) {
 int graph_set_output(struct graph *g, uint32_t s, uint32_t slot, struct err *e) {
     struct step *step = &g->steps[s];
     struct file *f = &g->files[step->outputs[slot].file];
+    if (step->outputs[slot].shared) return 0;
     if (*f->path == '/') return err_set(e, "the output %s lies outside the repo", f->path);
     if (!strcmp(f->path, ".")) return err_set(e, "the repo itself can't be an output");
     if (!strncmp(f->path, ".mbuild", 7) && (!f->path[7] || f->path[7] == '/'))
@@ -274,11 +275,22 @@ static void load_record(void *ctx, struct state_record *r) {
         if (!*r->inputs[i].role) graph_file(g, r->inputs[i].path);
 }
 
+/* Whether a step of that name adds files to the folder that `path` is in. */
+static bool adds_to(const struct graph *g, const char *name, const char *path) {
+    uint32_t id = graph_find_step(g, name);
+    for (uint32_t i = 0; id != NO_ID && i < g->steps[id].output_count; i++) {
+        const struct slot *slot = &g->steps[id].outputs[i];
+        if (slot->shared && path_within(path, g->files[slot->file].path)) return true;
+    }
+    return false;
+}
+
 int graph_load_state(struct graph *g, struct state *s, struct err *e) {
     if (state_each_record(s, &g->arena, load_record, g, e)) return -1;
     for (uint32_t i = 0; i < g->record_count; i++) {
         const struct state_record *r = g->records[i];
         for (uint32_t k = 0; k < r->output_count; k++) {
+            if (adds_to(g, r->step, r->outputs[k].path)) continue;
             uint32_t id = graph_find_file(g, r->outputs[k].path);
             if (id != NO_ID && graph_producer(g, id) == NO_ID) g->files[id].former = i;
         }

@@ -29,6 +29,7 @@ struct file {
 struct slot {
     const char *role;  /* as the rule says; "" if it didn't */
     uint32_t file;
+    bool shared;       /* an output written "folder/": the step adds files to a folder that isn't its own (MB_ADDS) */
 };
 
 struct resources {
@@ -103,6 +104,7 @@ struct graph {
     uint32_t pool_count, pool_cap;
     const char *default_target; /* or NULL */
     const char *default_where;
+    bool unknown_target;        /* graph_resolve met a name that is none */
     const char *project_name, *project_version; /* or NULL */
     const char **outside;       /* folders outside the repo that rules may name */
     uint32_t outside_count, outside_cap;

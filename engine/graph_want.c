@@ -12,7 +12,8 @@ static void add_step(uint32_t step, uint32_t **out, uint32_t *count, uint32_t *c
     (*out)[(*count)++] = step;
 }
 
-static int unknown_target(const struct graph *g, const char *target, struct err *e) {
+static int unknown_target(struct graph *g, const char *target, struct err *e) {
+    g->unknown_target = true;
     const char *near = mem_nearest(target, g->names.strings, g->names.count);
     if (near) return err_set(e, "there is no target \"%s\"; did you mean \"%s\"?", target, near);
     return err_set(e, "there is no target \"%s\"; `mbuild targets` lists what can be built", target);

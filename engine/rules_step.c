@@ -108,7 +108,7 @@ static int api_outputs_of(lua_State *L) {
 
 static void add_slot(struct rules *r, const char *role, uint32_t file) {
     r->slots = mem_grow(r->slots, &r->slot_cap, r->slot_count + 1, sizeof *r->slots);
-    r->slots[r->slot_count++] = (struct slot){role, file};
+    r->slots[r->slot_count++] = (struct slot){.role = role, .file = file};
 }
 
 static void add_input(lua_State *L, struct rules *r, const char *step, const char *role, int index);

@@ -1,0 +1,96 @@
+/* command_doctor.c: `doctor`: what this machine offers to mbuild and what it lacks. */
+#include "command.h"
+#include "config.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <lua.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+static void line(const char *what, bool fine, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void line(const char *what, bool fine, const char *format, ...) {
+    va_list args;
+    printf("%-4s %-16s ", fine ? "ok" : "lack", what);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+}
+
+static void machine(void) {
+    struct utsname u;
+    struct sysinfo info;
+    char memory[24] = "?";
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    if (!sysinfo(&info)) ui_bytes((uint64_t)info.totalram * info.mem_unit, memory);
+    line("processors", n > 0, "%ld", n);
+    line("memory", true, "%s", memory);
+    if (!uname(&u)) line("system", true, "%s %s %s", u.sysname, u.release, u.machine);
+}
+
+static void processor(void) {
+#if defined(__x86_64__)
+    static const char *const names[] = {"avx2", "avx512f", "avx512vnni"};
+    struct buf have = {0};
+    if (__builtin_cpu_supports("avx2")) buf_addf(&have, " %s", names[0]);
+    if (__builtin_cpu_supports("avx512f")) buf_addf(&have, " %s", names[1]);
+    if (__builtin_cpu_supports("avx512vnni")) buf_addf(&have, " %s", names[2]);
+    line("instructions", have.len > 0, "%s", have.len ? have.data + 1 : "no AVX2: kernels use plain code");
+    buf_free(&have);
+#endif
+}
+
+static void gpus(void) {
+    int count = 0;
+    DIR *d = opendir("/dev");
+    for (struct dirent *entry; d && (entry = readdir(d));)
+        count += !strncmp(entry->d_name, "nvidia", 6) && entry->d_name[6] >= '0' && entry->d_name[6] <= '9';
+    if (d) closedir(d);
+    line("gpu", count > 0, count ? "%d" : "none: steps compute on the processor", count);
+    line("cuda", HAVE_CUDA, HAVE_CUDA ? "built in" : "this mbuild was built without it (./configure --with-cuda=DIR)");
+}
+
+/* Landlock's ABI version: landlock_create_ruleset(2) with the VERSION flag. */
+static void isolation(void) {
+#ifdef SYS_landlock_create_ruleset
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, 1u);
+#else
+    long abi = -1;
+#endif
+    line("landlock", abi > 0, abi > 0 ? "ABI %ld" : "the kernel has none", abi);
+}
+
+static void disk(void) {
+    struct statvfs v;
+    char left[24];
+    if (!statvfs(".", &v)) line("free disk", (uint64_t)v.f_bavail * v.f_frsize > (1u << 30), "%s here", ui_bytes((uint64_t)v.f_bavail * v.f_frsize, left));
+}
+
+int command_doctor(const struct options *o, int argc, char **argv, struct err *e) {
+    (void)argv;
+    if (argc > 1) return err_set(e, "doctor takes no argument");
+    if (o->directory && chdir(o->directory)) return err_errno(e, "-C %s", o->directory);
+    char *home = session_home(e);
+    if (!home) return -1;
+    printf("mbuild %s, ABI %d.%d, in %s\n", MBUILD_VERSION, MB_ABI_MAJOR, MB_ABI_MINOR, home);
+    machine();
+    processor();
+    gpus();
+    isolation();
+    disk();
+    line("compiler", !system("command -v ${CC:-cc} >/dev/null 2>&1"), "%s, for plugins in C", getenv("CC") ? getenv("CC") : "cc");
+    line("lua", true, "%s", LUA_RELEASE);
+    line("sqlite", true, "%s", sqlite3_libversion());
+    line("openssl", true, "%s", OpenSSL_version(OPENSSL_VERSION));
+    free(home);
+    return 0;
+}
