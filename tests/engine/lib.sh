@@ -105,7 +105,6 @@ fail() {
     local i=1
     while [[ ${BASH_SOURCE[i]:-} == "${BASH_SOURCE[0]}" ]]; do i=$((i + 1)); done
     echo "$(basename "${BASH_SOURCE[i]:-test}"):${BASH_LINENO[i - 1]}: $*" >"$verdict"
-    show_output
     exit 1
 }
 # skip WHY…: ends the test unjudged.
@@ -113,10 +112,11 @@ skip() {
     echo "$*" >"$verdict"
     exit 77
 }
+# What the last run printed, under the verdict on a failed test.
 show_output() {
-    [[ ! -s $out ]] || { echo "-- it printed:" && tail -n 40 "$out"; }
-    [[ ! -s $err ]] || { echo "-- and as errors:" && tail -n 40 "$err"; }
-} >&2
+    [[ ! -s $out ]] || { echo "  its output:" && tail -n 40 "$out" | sed 's/^/    /'; }
+    [[ ! -s $err ]] || { echo "  its errors:" && tail -n 40 "$err" | sed 's/^/    /'; }
+}
 
 same_words() { [[ $(tr ' ' '\n' <<<"$1" | sort) == $(tr ' ' '\n' <<<"$2" | sort) ]]; }
 
@@ -195,14 +195,18 @@ run_tests() {
         true | tee "$out" "$err"
         (
             set -eE
-            trap 'code=$?; [[ -s $verdict ]] || echo "line $LINENO: status $code of: $BASH_COMMAND" >"$verdict"; show_output' ERR
+            trap '[[ -s $verdict ]] || echo "line $LINENO: status $? of: $BASH_COMMAND" >"$verdict"' ERR
             cd "$base/repo"
             "$f"
         )
         case $? in
         0) echo "ok $name" ;;
         77) echo "skip $name: $(<"$verdict")" ;;
-        *) any_failed=1 && echo "not ok $name: $(<"$verdict")" ;;
+        *)
+            any_failed=1
+            echo "not ok $name: $(<"$verdict")"
+            show_output
+            ;;
         esac
         chmod -R u+rwX "$base/repo" 2>/dev/null
         rm -rf "${base:?}/repo"
