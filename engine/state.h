@@ -25,8 +25,8 @@ struct state_file {
     struct file_stat stat;
     struct artifact artifact;
 };
-/* Calls `each` for every recorded file. Rows whose stat was taken too close to the file's change to be trusted (mtime or ctime
- * within 20 ms of the recording: a later write could go unseen) are not recorded by state_put_file. */
+/* Calls `each` for every recorded file. Those whose stat was `fresh` (sys.h) are not recorded by state_put_file: a later write could
+ * go unseen. */
 int state_each_file(struct state *s, void (*each)(void *ctx, const struct state_file *f), void *ctx, struct err *e);
 int state_put_file(struct state *s, const struct state_file *f, struct err *e);
 

@@ -6,7 +6,8 @@
  * exists was synced before; nothing else on disk is believed without its digest.
  *
  * Fault injection: with MBUILD_FAULT=CALL:N[:ERRNO|:KILL] in the environment, the N-th call of that kind (write, fsync,
- * rename, link, open, mkdir, mmap, read, copy, unlink; "any" counts all) fails with that errno (default EIO) or kills the process.
+ * rename, link, open, mkdir, mmap, read, copy, unlink; "any" counts all) fails with that errno (default EIO) or kills the process;
+ * with "N+" all from the N-th on do.
  * Costs one load and branch a call.
  */
 #ifndef ENGINE_SYS_H
@@ -23,6 +24,8 @@ enum file_kind { FILE_ABSENT, FILE_REGULAR, FILE_FOLDER, FILE_LINK, FILE_OTHER }
 struct file_stat {
     enum file_kind kind;
     bool executable;         /* the owner may execute it */
+    bool fresh;              /* changed less than 20 ms before this stat (2 s where times are whole seconds): a later change
+                                could leave the same stat. Not part of what file_stat_same compares */
     uint64_t size, ino, dev;
     int64_t mtime_ns, ctime_ns;
 };
@@ -31,14 +34,19 @@ struct file_stat {
 int sys_stat(const char *path, bool nofollow, struct file_stat *out, struct err *e);
 bool file_stat_same(const struct file_stat *a, const struct file_stat *b);
 
+/* Appends the file's bytes. */
 int sys_read_file(const char *path, struct buf *out, struct err *e);
 /* Writes a temporary file beside `path` and renames it there; `sync`: after fsync of file and folder. */
 int sys_write_file(const char *path, const void *bytes, size_t n, bool sync, struct err *e);
 int sys_write_all(int fd, const void *bytes, size_t n, struct err *e);
+/* A name in the same folder that nobody else uses, for what is then renamed to `path`; free it. */
+char *sys_temp_beside(const char *path);
 
 int sys_mkdirs(const char *path, struct err *e);            /* and its parents; existing is fine */
 int sys_mkdir_parents(const char *file_path, struct err *e); /* the folders above a file */
-int sys_rename(const char *from, const char *to, struct err *e); /* replaces a file; a folder in the way is removed first */
+/* Moves a file or folder, replacing in one step what stands there, whatever it is. Onto another file system it goes as a copy beside
+ * `to` that is then renamed. */
+int sys_rename(const char *from, const char *to, struct err *e);
 int sys_unlink(const char *path, struct err *e);            /* absent is fine */
 int sys_remove_tree(const char *path, struct err *e);       /* absent is fine; never follows links */
 int sys_sync_file(const char *path, struct err *e);
