@@ -22,6 +22,7 @@ static int learn(struct file *f, struct err *e) {
         if (sys_stat(f->path, false, &after, e)) return -1;
         if (!file_stat_same(&f->stat, &after) && f->stat.kind == FILE_REGULAR) f->stat.ctime_ns = -1;
     }
+    f->standing = f->artifact;
     f->state = FILE_KNOWN;
     return 0;
 }
@@ -68,7 +69,7 @@ int files_learn(struct graph *g, struct jobs *jobs, const uint32_t *files, uint3
 int file_set(struct graph *g, uint32_t file, const struct artifact *a, struct err *e) {
     struct file *f = &g->files[file];
     if (sys_stat(f->path, false, &f->stat, e)) return -1;
-    f->artifact = *a;
+    f->artifact = f->standing = *a;
     f->state = FILE_KNOWN;
     return 0;
 }

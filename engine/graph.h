@@ -23,6 +23,7 @@ struct file {
     bool secret;            /* never read */
     struct file_stat stat, recorded_stat;
     struct artifact artifact, recorded_artifact; /* type ARTIFACT_NONE: absent */
+    struct artifact standing; /* what was found on disk; `artifact` may be what a plan expects there instead */
     uint32_t former;        /* record (index in graph.records) that says a step no longer in the rules made it, or NO_ID */
 };
 
@@ -71,6 +72,7 @@ struct step {
     uint32_t waiting;           /* producers not yet done */
     uint32_t *consumers;        /* steps that wait for it; filled for wanted steps */
     uint32_t consumer_count;
+    bool planned_open;          /* a plan can't tell what it will make */
     double remaining_s;         /* length of the longest way to the end, by history: the critical path */
     struct build_step *build;   /* what the build keeps of it while it is worked on */
 };

@@ -85,25 +85,23 @@ static int learn_inner_inputs(struct session *s, const struct step *step, struct
 
 int build_plan(struct session *s, const uint32_t *order, uint32_t count, struct decision *decisions, struct err *e) {
     struct graph *g = &s->graph;
-    bool *open = mem_alloc(g->step_count + 1);
     int status = 0;
     for (uint32_t i = 0; i < count && !status; i++) {
         struct step *step = &g->steps[order[i]];
         struct decision *d = &decisions[i];
         memset(d, 0, sizeof *d);
         d->verdict = VERDICT_OPEN;
-        bool waits = step->plugin_file != NO_ID && graph_producer(g, step->plugin_file) != NO_ID && open[graph_producer(g, step->plugin_file)];
+        bool waits = step->plugin_file != NO_ID && graph_producer(g, step->plugin_file) != NO_ID && g->steps[graph_producer(g, step->plugin_file)].planned_open;
         for (uint32_t k = 0; k < step->input_count && !waits; k++) {
             uint32_t p = graph_producer(g, step->inputs[k].file);
-            waits = p != NO_ID && open[p];
+            waits = p != NO_ID && g->steps[p].planned_open;
         }
         if (!waits) {
             status = bind_step(s, order[i], e) || learn_inner_inputs(s, step, e) || decide_step(s, order[i], d, e) ? -1 : 0;
             step = &g->steps[order[i]];
             if (!status && d->verdict == VERDICT_RESTORE) assume_outputs(g, step, d->from);
         }
-        open[order[i]] = d->verdict == VERDICT_RUN || d->verdict == VERDICT_OPEN;
+        step->planned_open = d->verdict == VERDICT_RUN || d->verdict == VERDICT_OPEN;
     }
-    free(open);
     return status;
 }

@@ -66,7 +66,7 @@ static const struct state_input *recorded_input(const struct state_record *r, co
     return NULL;
 }
 
-static void compare_inputs(struct session *s, struct telling *t, const struct step *step, const struct state_record *r) {
+static void compare_inputs(struct session *s, struct telling *t, const struct step *step, const struct decision *d, const struct state_record *r) {
     const struct graph *g = &s->graph;
     uint32_t declared = 0;
     for (uint32_t i = 0; i < step->input_count; i++) {
@@ -77,7 +77,7 @@ static void compare_inputs(struct session *s, struct telling *t, const struct st
         const struct state_input *then = recorded_input(r, role->name, nth);
         if (f->secret) continue;
         if (!then) tell(t, NO_ID, "input %s is new", f->path);
-        else if (f->state == FILE_KNOWN && !artifact_same(&then->artifact, &f->artifact)) {
+        else if (d->verdict != VERDICT_OPEN && f->state == FILE_KNOWN && !artifact_same(&then->artifact, &f->artifact)) {
             if (strcmp(then->path, f->path)) tell(t, NO_ID, "input %s: %s → %s", role->name, then->path, f->path);
             else tell(t, graph_producer(g, step->inputs[i].file), "input %s changed", f->path);
         } else if (role->flags & MB_NAMED && strcmp(then->path, f->path)) tell(t, NO_ID, "input %s is now called %s", then->path, f->path);
@@ -104,9 +104,9 @@ static void compare_outputs(struct session *s, struct telling *t, const struct s
         const struct state_output *then = NULL;
         for (uint32_t k = 0; k < r->output_count; k++)
             if (!strcmp(r->outputs[k].path, f->path)) then = &r->outputs[k];
-        if (f->artifact.type == ARTIFACT_NONE) tell(t, NO_ID, "output %s is missing", f->path);
+        if (f->standing.type == ARTIFACT_NONE) tell(t, NO_ID, "output %s is missing", f->path);
         else if (!then) tell(t, NO_ID, "output %s is new in the rule", f->path);
-        else if (!artifact_same(&then->artifact, &f->artifact)) tell(t, NO_ID, "output %s was altered", f->path);
+        else if (!artifact_same(&then->artifact, &f->standing)) tell(t, NO_ID, "output %s was altered", f->path);
     }
     for (uint32_t k = 0; k < r->output_count; k++) {
         const struct role_type *role = schema_find_role(step->binding->type, r->outputs[k].role);
@@ -133,7 +133,7 @@ uint32_t decide_reasons(struct session *s, uint32_t index, const struct decision
             else tell(&t, step->plugin_file == NO_ID ? NO_ID : graph_producer(&s->graph, step->plugin_file), "plugin %s changed", step->plugin);
         }
         compare_json(&t, "parameter", r->params, b->keyed, &scratch);
-        compare_inputs(s, &t, step, r);
+        compare_inputs(s, &t, step, d, r);
         if (d->env) {
             struct buf now = {0};
             buf_adds(&now, "{\"\":");
@@ -147,8 +147,8 @@ uint32_t decide_reasons(struct session *s, uint32_t index, const struct decision
     }
     for (uint32_t i = 0; d->verdict == VERDICT_OPEN && i < step->input_count; i++) {
         uint32_t p = graph_producer(&s->graph, step->inputs[i].file);
-        if (p != NO_ID && s->graph.files[step->inputs[i].file].state != FILE_KNOWN)
-            tell(&t, p, "input %s may come out anew", s->graph.files[step->inputs[i].file].path);
+        if (p != NO_ID && s->graph.steps[p].planned_open)
+            tell(&t, p, "input %s will be made anew", s->graph.files[step->inputs[i].file].path);
     }
     if (!t.told && d->verdict != VERDICT_CURRENT) tell(&t, NO_ID, "what it depends on is not what it was");
     arena_free(&scratch);
