@@ -22,6 +22,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define MBK_MAX_RANK 6
 
@@ -249,6 +250,7 @@ int mbk_linear_int4(struct mbk *k, const struct mbk_tensor *x /* float */, const
 int mbk_quantize_blocks(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *q);
 int mbk_dequantize_blocks(struct mbk *k, const struct mbk_tensor *q, const struct mbk_tensor *x);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
