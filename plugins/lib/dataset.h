@@ -1,9 +1,8 @@
 /* dataset.h: datasets, as the step `dataset` leaves them and other steps read them.
  *
  * A dataset is build/NAME/schema.json and one safetensors file a part: train, val, test, or `all` where the rule has no split. A part
- * stands for itself: its metadata holds the schema ("schema", JSON), its name ("part") and its source's line numbers are the tensor "line".
- * Its tensors:
- *     features      F32 or U8 [rows, features], or [rows, H, W, C] where the schema has a shape: the numeric columns in their order
+ * stands for itself: its metadata holds the schema ("schema", JSON) and its name ("part"). The tensors are:
+ *     features      F32 or U8 [rows, N], or [rows, H, W, C] where the schema has a shape: the numeric columns in their order
  *     category:NAME I32 [rows]: index into the column's categories, -1 missing
  *     label         I32 [rows] class index, or F32 [rows] target
  *     text:NAME     U8 [bytes], text:NAME:offsets I64 [rows + 1]: row i is bytes offsets[i] .. offsets[i + 1] - 1, UTF-8
@@ -25,7 +24,8 @@ struct mbl_column {
     enum mbl_column_kind kind;
     const char *const *categories;  /* MBL_CATEGORY: sorted */
     size_t category_count;
-    size_t first, width;            /* where it stands in the feature matrix: one column, or one a category (one-hot); text, label: 0, 0 */
+    size_t first, width;            /* where it stands in the feature matrix. Category: one column each (one-hot). Numeric: one, or more
+                                       where the source has arrays (IDX, NPY). Text, label: width 0 */
 };
 
 struct mbl_schema {
@@ -65,12 +65,12 @@ struct mbl_dataset {
     const float *features;          /* [rows, schema.features], raw, aligned to 4 at least; NULL if there are none. NaN: missing and kept */
     const int32_t *labels;          /* [rows], MBL_CLASSIFICATION; otherwise NULL */
     const float *targets;           /* [rows], MBL_REGRESSION; otherwise NULL */
-    const int64_t *lines;           /* [rows] */
+    const int64_t *lines;           /* [rows], or NULL where the file doesn't say */
     struct mbl_text *texts;         /* text columns, in the schema's order */
     size_t text_count;
     struct mbl_arena arena;
     struct mbl_safetensors file;
-    void *owned[4];                 /* blocks that are not mapped */
+    void *matrix;                   /* features, where they could not be used as they lie in the file */
 };
 
 /* Opens a part. Everything is checked: types, shapes against the schema, class and category indices, text offsets. All of it lives until close. */
