@@ -1,0 +1,216 @@
+/* cpu.c: the CPU as a device: its memory, its scratch, what this processor can do, and the table of its operations. */
+#include "config.h"
+#include "cpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+
+/* Before what mbk_alloc returns stands its size; 256 bytes of room keep the alignment. */
+enum { ALIGN = 256, SCRATCH_ALIGN = 64 };
+
+struct cpu_overflow {
+    struct cpu_overflow *next;
+    size_t bytes;
+};
+
+/* -- Memory. */
+
+static size_t round_up(size_t bytes, size_t to)
+{
+    return (bytes + to - 1) / to * to;
+}
+
+static void *cpu_alloc(struct mbk *k, size_t bytes)
+{
+    char *p = bytes < SIZE_MAX / 2 ? aligned_alloc(ALIGN, round_up(bytes, ALIGN) + ALIGN) : NULL;
+    if (!p) {
+        mbk_fail(k, "no memory for %zu bytes; %zu are in use", bytes, k->memory);
+        return NULL;
+    }
+    memcpy(p, &bytes, sizeof bytes);
+    memset(p + ALIGN, 0, bytes);
+    k->memory += bytes;
+    return p + ALIGN;
+}
+
+static void cpu_free(struct mbk *k, void *p)
+{
+    size_t bytes;
+    memcpy(&bytes, (char *)p - ALIGN, sizeof bytes);
+    k->memory -= bytes;
+    free((char *)p - ALIGN);
+}
+
+static int cpu_copy(struct mbk *k, void *to, const void *from, size_t bytes)
+{
+    (void)k;
+    memmove(to, from, bytes);
+    return 0;
+}
+
+static int cpu_zero(struct mbk *k, void *to, size_t bytes)
+{
+    (void)k;
+    memset(to, 0, bytes);
+    return 0;
+}
+
+static int cpu_sync(struct mbk *k)
+{
+    (void)k;
+    return 0;
+}
+
+/* -- Scratch. */
+
+size_t cpu_mark(struct mbk *k)
+{
+    return cpu_of(k)->scratch_used;
+}
+
+void *cpu_scratch(struct mbk *k, size_t bytes)
+{
+    struct cpu *c = cpu_of(k);
+    size_t start = c->scratch_used;
+    bytes = round_up(bytes ? bytes : 1, SCRATCH_ALIGN);
+    if (bytes <= c->scratch_cap && start <= c->scratch_cap - bytes && !c->overflow) {
+        c->scratch_used = start + bytes;
+        if (c->scratch_used > c->scratch_peak)
+            c->scratch_peak = c->scratch_used;
+        return c->scratch + start;
+    }
+    struct cpu_overflow *o = bytes < SIZE_MAX / 2 ? aligned_alloc(SCRATCH_ALIGN, SCRATCH_ALIGN + bytes) : NULL;
+    if (!o) {
+        mbk_fail(k, "no memory for %zu bytes of scratch; %zu are in use", bytes, k->memory);
+        return NULL;
+    }
+    *o = (struct cpu_overflow){ .next = c->overflow, .bytes = bytes };
+    c->overflow = o;
+    c->scratch_used = start + bytes;
+    if (c->scratch_used > c->scratch_peak)
+        c->scratch_peak = c->scratch_used;
+    k->memory += bytes;
+    return (char *)o + SCRATCH_ALIGN;
+}
+
+static void free_overflow(struct mbk *k)
+{
+    struct cpu *c = cpu_of(k);
+    while (c->overflow) {
+        struct cpu_overflow *next = c->overflow->next;
+        k->memory -= c->overflow->bytes;
+        free(c->overflow);
+        c->overflow = next;
+    }
+}
+
+/* Grows the block once nothing is in it, so that the next step finds room for all it takes. */
+void cpu_release(struct mbk *k, size_t mark)
+{
+    struct cpu *c = cpu_of(k);
+    c->scratch_used = mark;
+    if (mark != 0 || !c->overflow)
+        return;
+    free_overflow(k);
+    char *larger = aligned_alloc(SCRATCH_ALIGN, round_up(c->scratch_peak, SCRATCH_ALIGN));
+    if (!larger)
+        return; /* the next call takes pieces again */
+    k->memory += c->scratch_peak - c->scratch_cap;
+    free(c->scratch);
+    c->scratch = larger;
+    c->scratch_cap = c->scratch_peak;
+}
+
+/* -- What this processor can do. MBK_CPU in the environment takes it down a level, for tests and for finding faults. */
+
+static void look(struct cpu *c)
+{
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        c->level = CPU_AVX2;
+    if (c->level == CPU_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        c->level = CPU_AVX512;
+    c->avx512_vnni = c->level == CPU_AVX512 && __builtin_cpu_supports("avx512vnni");
+#endif
+    const char *limit = getenv("MBK_CPU");
+    if (limit && strcmp(limit, "plain") == 0)
+        c->level = CPU_PLAIN;
+    if (limit && strcmp(limit, "avx2") == 0 && c->level > CPU_AVX2)
+        c->level = CPU_AVX2;
+    c->avx512_vnni &= c->level == CPU_AVX512;
+}
+
+static int cpu_available(int index)
+{
+    return index == 0;
+}
+
+static int processors(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > 256 ? 256 : (int)n;
+}
+
+static void cpu_close(struct mbk *k)
+{
+    struct cpu *c = cpu_of(k);
+    cpu_pool_close(c->pool);
+    free_overflow(k);
+    free(c->scratch);
+    free(c);
+}
+
+static int cpu_open(struct mbk *k, int index, const struct mbk_options *options)
+{
+    static const char *const levels[] = { "plain", "AVX2", "AVX-512" };
+    if (index != 0)
+        return mbk_fail(k, "there is one cpu, number 0, not %d", index);
+    struct cpu *c = calloc(1, sizeof *c);
+    if (!c)
+        return mbk_fail(k, "no memory for a stream on cpu");
+    k->state = c;
+    c->threads = options->threads > 0 ? options->threads < 256 ? options->threads : 256 : processors();
+    look(c);
+    c->pool = cpu_pool_open(c->threads);
+    if (!c->pool || (options->scratch && !cpu_scratch(k, options->scratch))) {
+        if (c->pool)
+            cpu_close(k);
+        else
+            free(c);
+        return mbk_fail(k, "cannot start %d threads with %zu bytes of scratch", options->threads, options->scratch);
+    }
+    cpu_release(k, 0);
+    snprintf(k->description, sizeof k->description, "%d thread%s, %s%s%s%s", c->threads, c->threads == 1 ? "" : "s", levels[c->level],
+             c->avx512_vnni ? " VNNI" : "", c->avx_vnni ? " AVX-VNNI" : "", c->avx512_bf16 ? " BF16" : "");
+    return 0;
+}
+
+static int cpu_supports(const struct mbk *k, enum mbk_type type)
+{
+    (void)k;
+    return type == MBK_F32 || type == MBK_BF16 || type == MBK_I8;
+}
+
+#define ENTRY(name) .name = cpu_##name,
+
+const struct mbk_backend mbk_cpu_backend = {
+    .version = MBK_BACKEND_VERSION,
+    .size = sizeof(struct mbk_backend),
+    .name = "cpu",
+    .available = cpu_available,
+    .open = cpu_open,
+    .close = cpu_close,
+    .supports = cpu_supports,
+    .sync = cpu_sync,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .write = cpu_copy,
+    .read = cpu_copy,
+    .copy = cpu_copy,
+    .zero = cpu_zero,
+    CPU_OPERATIONS(ENTRY)
+};

@@ -1,0 +1,118 @@
+/* cpu.h: what the CPU's operations share: threads, scratch memory, what the processor can do, and elements of any float type.
+ *
+ * Every operation works in float32. Operands of another float type are taken a row or a piece at a time: cpu_in gives the
+ * elements as floats, copied into a buffer only where that is needed; cpu_out says where to write, and cpu_put brings it home.
+ *
+ * The same calls give the same bits for any number of threads: work is cut into ranges of independent elements or rows, or, for
+ * sums across rows, into parts whose size does not depend on the threads and which are added in order.
+ */
+#ifndef MBK_CPU_H
+#define MBK_CPU_H
+
+#include "backend.h"
+
+#include <string.h>
+
+/* What the processor can do, from the least to the most; each has all that is before it. */
+enum cpu_level {
+    CPU_PLAIN,   /* whatever the compiler was told */
+    CPU_AVX2,    /* AVX2, FMA, F16C: x86-64-v3 */
+    CPU_AVX512,  /* AVX-512 F, BW, CD, DQ, VL: x86-64-v4 */
+};
+
+struct cpu {
+    int threads;
+    enum cpu_level level;
+    int avx512_vnni, avx_vnni, avx512_bf16; /* beside the level */
+    struct cpu_pool *pool;
+    char *scratch;          /* one block; what did not fit lies in `overflow` until the mark goes back to 0 */
+    size_t scratch_cap, scratch_used, scratch_peak;
+    struct cpu_overflow *overflow;
+};
+
+static inline struct cpu *cpu_of(const struct mbk *k)
+{
+    return k->state;
+}
+
+/* -- Threads. Cuts [0, count) into at most one range a thread, each of whole multiples of `grain` but for the last, calls body(context, first,
+ * end, worker) on each, and waits. worker < threads tells which scratch is its own. Ranges depend on the number of threads, so that
+ * no sum may go across elements of [0, count) within body. Cannot fail; must not be called from within a body. */
+typedef void cpu_body(void *context, int64_t first, int64_t end, int worker);
+void cpu_parallel(struct mbk *k, int64_t count, int64_t grain, cpu_body *body, void *context);
+
+/* A grain such that a range holds work worth a thread: `cost` is what one of count costs, in elements touched. */
+static inline int64_t cpu_grain(int64_t cost)
+{
+    enum { WORTH_A_THREAD = 16384 };
+    return cost >= WORTH_A_THREAD ? 1 : cost < 1 ? WORTH_A_THREAD : WORTH_A_THREAD / cost;
+}
+
+struct cpu_pool *cpu_pool_open(int threads); /* NULL if threads cannot be had */
+void cpu_pool_close(struct cpu_pool *pool);
+
+/* -- Scratch, as a stack: what was taken after a mark goes when it is released. Aligned to 64, not cleared. NULL after mbk_fail. */
+size_t cpu_mark(struct mbk *k);
+void *cpu_scratch(struct mbk *k, size_t bytes);
+void cpu_release(struct mbk *k, size_t mark);
+
+/* A function compiled several times, for CPU_PLAIN, CPU_AVX2 and CPU_AVX512, of which the best is taken at load time. For loops that the
+ * compiler vectorizes: without contraction or reordering, all of them give the same bits. */
+#if defined __x86_64__ && defined __linux__ && !defined __SANITIZE_THREAD__
+#define CPU_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#else
+#define CPU_CLONES
+#endif
+
+/* -- Elements. */
+static inline float cpu_bf16_to_float(uint16_t h)
+{
+    uint32_t bits = (uint32_t)h << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline uint16_t cpu_float_to_bf16(float x) /* to nearest even; a NaN stays one */
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : rounded);
+}
+
+CPU_CLONES void cpu_bf16_to_floats(const uint16_t *from, float *to, int64_t n);
+CPU_CLONES void cpu_floats_to_bf16(const float *from, uint16_t *to, int64_t n);
+
+/* n elements of t from `first` on as floats: t's own, or in `buffer`. t is F32 or BF16. */
+static inline const float *cpu_in(const struct mbk_tensor *t, int64_t first, int64_t n, float *buffer)
+{
+    if (t->type == MBK_F32)
+        return (const float *)t->data + first;
+    cpu_bf16_to_floats((const uint16_t *)t->data + first, buffer, n);
+    return buffer;
+}
+
+/* Where to write elements of t from `first` on. */
+static inline float *cpu_out(const struct mbk_tensor *t, int64_t first, float *buffer)
+{
+    return t->type == MBK_F32 ? (float *)t->data + first : buffer;
+}
+
+/* What was written there goes into t. */
+static inline void cpu_put(const struct mbk_tensor *t, int64_t first, int64_t n, const float *written)
+{
+    if (t->type != MBK_F32)
+        cpu_floats_to_bf16(written, (uint16_t *)t->data + first, n);
+}
+
+/* How many elements the elementwise operations convert at once. */
+enum { CPU_PIECE = 1024 };
+
+/* -- The operations there are, a line for each file; cpu_NAME is the entry NAME of struct mbk_backend. */
+#define CPU_OPERATIONS(OP)
+
+#define CPU_DECLARE(name) __typeof__(*((struct mbk_backend *)0)->name) cpu_##name;
+CPU_OPERATIONS(CPU_DECLARE)
+
+#endif
