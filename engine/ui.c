@@ -97,12 +97,13 @@ void ui_build_started(struct ui *u, const char *command, uint32_t steps, double 
 }
 
 void ui_step_started(struct ui *u, const char *step, const char *what, const char *why, const char *params) {
-    step_free(take_running(u, step)); /* a retry begins anew */
-    struct ui_step *s = mem_alloc(sizeof *s);
+    struct ui_step *earlier = take_running(u, step), *s = mem_alloc(sizeof *s);
     s->name = mem_strdup(step);
     s->what = mem_strdup(what ? what : "");
     s->hash = hash_name(step);
     s->started_ns = s->told_ns = sys_now_ns();
+    if (earlier) s->lane = earlier->lane; /* it is tried again */
+    step_free(earlier);
     u->running = mem_grow(u->running, &u->running_cap, u->running_count + 1, sizeof *u->running);
     u->running[u->running_count++] = s;
     EACH(u, step_started, u, s, why, params);

@@ -11,6 +11,7 @@
 #include "sys.h"
 #include "ui_private.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #define PATIENCE_NS 150000000 /* a build shorter than this gets no area */
 #define MOST_ROWS 16          /* of running steps */
 #define METRICS 3
+#define LEAST_TEXT 8          /* columns, to begin a step's own text */
 #define DIM "\033[2m"
 #define CYAN "\033[36m"
 #define RED "\033[31m"
@@ -74,14 +76,34 @@ static void add_bar(const struct ui *u, struct buf *b, const struct ui_step *s, 
     buf_free(&light);
 }
 
-static void add_detail(struct buf *b, const struct ui_step *s) {
-    for (uint32_t i = 0; i < s->metric_count && i < METRICS; i++) {
-        if (i) buf_adds(b, ", ");
-        ui_clean(b, s->metrics[i].name, true);
-        buf_addc(b, ' ');
-        ui_add_number(b, s->metrics[i].value);
+/* Four digits always, so that what stands behind doesn't jump about. */
+static void add_steady(struct buf *b, double v) {
+    double size = fabs(v);
+    if (size != floor(size) && size >= 1e-3 && size < 1e4) buf_addf(b, "%#.4g", v);
+    else ui_add_number(b, v);
+}
+
+/* Metrics, then what the step says it is at: metrics whole or not at all. */
+static void add_detail(struct buf *b, const struct ui_step *s, uint32_t columns) {
+    uint32_t shown = 0;
+    for (uint32_t i = 0; i < s->metric_count && shown < METRICS; i++) {
+        struct buf one = {0};
+        if (shown) buf_adds(&one, ", ");
+        ui_clean(&one, s->metrics[i].name, true);
+        buf_addc(&one, ' ');
+        add_steady(&one, s->metrics[i].value);
+        uint32_t used = ui_columns(one.data);
+        if (used <= columns) {
+            buf_adds(b, one.data);
+            columns -= used;
+            shown++;
+        }
+        buf_free(&one);
     }
-    if (s->text) buf_addf(b, "%s%s", s->metric_count ? "  " : "", s->text);
+    uint32_t gap = shown ? 2 : 0;
+    if (!s->text || columns < gap + LEAST_TEXT) return;
+    pad(b, gap);
+    ui_add_fit(b, s->text, columns - gap);
 }
 
 static void right(struct buf *b, const char *text, uint32_t columns) {
@@ -115,10 +137,10 @@ static void add_row(const struct ui *u, struct buf *b, const struct row *r, cons
     if (l->left) right(&text, buf_str(&r->left), l->left + 2);
     if (text.len) paint(u, b, DIM, text.data);
     buf_clear(&text);
-    if (l->detail) {
-        add_detail(&text, s);
-        if (text.len) pad(b, 2);
-        ui_add_fit(b, buf_str(&text), l->detail);
+    if (l->detail) add_detail(&text, s, l->detail);
+    if (text.len) {
+        pad(b, 2);
+        buf_adds(b, text.data);
     }
     buf_free(&text);
 }
@@ -136,7 +158,7 @@ static struct layout plan(const struct row *rows, uint32_t count, uint32_t width
         if (left > widest.left) widest.left = left;
         progress |= rows[i].step->total > 0;
     }
-    uint32_t most = width / 3 > 8 ? width / 3 : 8;
+    uint32_t most = width / 3 > 28 ? 28 : width / 3 > 8 ? width / 3 : 8, bar = width / 6;
     l.name = widest.name < most ? widest.name : most;
     if (l.indent + l.name > width) l.name = width - l.indent;
     uint32_t room = width - l.indent - l.name;
@@ -146,7 +168,7 @@ static struct layout plan(const struct row *rows, uint32_t count, uint32_t width
     } parts[] = {
         {&l.percent, 5, 1, 0, progress},
         {&l.clock, widest.clock, 2, 0, true},
-        {&l.bar, width / 4 < 24 ? width / 4 : 24, 2, 12, progress},
+        {&l.bar, bar > 24 ? 24 : bar < 10 ? 10 : bar, 2, 16, progress},
         {&l.left, widest.left, 2, 0, widest.left},
         {&l.what, widest.what < 12 ? widest.what : 12, 2, 20, widest.what},
     };

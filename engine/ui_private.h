@@ -60,7 +60,7 @@ struct ui_step {
     struct ui_metric *metrics;
     uint32_t metric_count, metric_cap;
     int64_t told_ns;    /* when a face last told its progress */
-    uint32_t lane;      /* of the trace */
+    uint32_t lane;      /* of the trace; 0: none yet */
 };
 
 struct ui_face {

@@ -129,7 +129,8 @@ static void build_started(struct ui *u, const char *command, uint32_t steps, dou
 static void step_started(struct ui *u, struct ui_step *s, const char *why, const char *params) {
     struct buf b = {0};
     (void)params;
-    s->lane = take_lane(u);
+    if (s->lane) add(u, 'E', s->name, s->lane, ",\"args\":{\"status\":\"tried again\"}");
+    else s->lane = take_lane(u);
     buf_adds(&b, ",\"cat\":");
     value_write_string(s->what, &b);
     buf_adds(&b, ",\"args\":{\"what\":");
