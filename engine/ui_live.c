@@ -193,7 +193,8 @@ static void add_status(const struct ui *u, struct buf *b, uint32_t width, int64_
     const char *const codes[] = {"", RED, "", DIM, DIM};
     double spent = (double)(now - u->started_ns) / 1e9;
     double left = u->estimate_s < 0 ? -1 : u->estimate_s - (double)(now - u->estimate_ns) / 1e9;
-    buf_addf(&parts[0], "%u/%u", u->finished, u->steps);
+    uint32_t known = u->finished + u->running_count; /* a dynamic rule may have added steps */
+    buf_addf(&parts[0], "%u/%u", u->finished, known > u->steps ? known : u->steps);
     if (u->failed) buf_addf(&parts[1], "%u failed", u->failed);
     if (u->running_count) buf_addf(&parts[2], "%u running", u->running_count);
     ui_add_clock(&parts[3], spent);

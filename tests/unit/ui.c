@@ -81,7 +81,7 @@ TEST("columns are those of a terminal: wide characters take two, combining ones 
 }
 
 TEST("a cut text never takes more columns than it may, at any width") {
-    static const char *const texts[] = {"a plain name", "日本語の名前", "e\xcc\x81" "a\xcc\x88x", "a日b本c"};
+    static const char *const texts[] = {"a plain name", "日本語の名前", "éäx", "a日b本c"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         for (uint32_t columns = 0; columns < 16; columns++) {
             struct buf b = {0};
