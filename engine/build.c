@@ -56,9 +56,9 @@ static void queue_remove(struct build *b, uint32_t i) {
 
 /* -- steps that are done */
 
-static void make_ready(struct build *b, uint32_t step) {
+void build_make_ready(struct build *b, uint32_t step) {
     step_set_state(&b->session->graph.steps[step], STEP_READY);
-    b->ready[(b->ready_head + b->ready_count++) % b->count] = step;
+    b->ready[(b->ready_head + b->ready_count++) % b->ready_size] = step;
 }
 
 static void count_done(struct build *b, const struct step *s) {
@@ -74,9 +74,9 @@ static void count_done(struct build *b, const struct step *s) {
 }
 
 /* Everything that waits for a failed step, directly or not, can't be made. */
-static void skip_consumers(struct build *b, uint32_t failed) {
+void build_skip_consumers(struct build *b, uint32_t failed) {
     struct graph *g = &b->session->graph;
-    uint32_t *stack = mem_alloc((b->count + 1) * sizeof *stack), depth = 0;
+    uint32_t *stack = mem_alloc((g->step_count + 1) * sizeof *stack), depth = 0;
     stack[depth++] = failed;
     while (depth) {
         const struct step *s = &g->steps[stack[--depth]];
@@ -132,10 +132,10 @@ void build_finish_step(struct build *b, uint32_t index, enum step_state state, c
     if (step_succeeded(s)) {
         for (uint32_t i = 0; i < s->consumer_count; i++) {
             struct step *c = &b->session->graph.steps[s->consumers[i]];
-            if (c->state == STEP_WAITING && !--c->waiting) make_ready(b, s->consumers[i]);
+            if (c->state == STEP_WAITING && !--c->waiting) build_make_ready(b, s->consumers[i]);
         }
     } else if (state == STEP_FAILED) {
-        skip_consumers(b, index);
+        build_skip_consumers(b, index);
         if (!b->session->options->keep_going) b->stopping = true;
     }
 }
@@ -176,6 +176,10 @@ static void decide(struct build *b, uint32_t index) {
     struct step *step = &s->graph.steps[index];
     struct decision d;
     struct err e;
+    if (step->dynamic && !step->defined) {
+        build_define(b, index);
+        return;
+    }
     if ((!step->binding && (bind_step(s, index, &e) || bind_check(s, index, &e))) || decide_step(s, index, &d, &e)) {
         fail_step(b, index, e.text);
         return;
@@ -419,7 +423,7 @@ static int loop(struct build *b, int signal_fd, struct err *e) {
     for (;;) {
         while (b->ready_count && !b->stopping) {
             uint32_t step = b->ready[b->ready_head];
-            b->ready_head = (b->ready_head + 1) % b->count;
+            b->ready_head = (b->ready_head + 1) % b->ready_size;
             b->ready_count--;
             decide(b, step);
         }
@@ -445,8 +449,9 @@ static void measure_paths(struct build *b) {
     }
 }
 
-int build_run(struct session *s, const uint32_t *order, uint32_t count, struct ui_summary *summary, struct err *e) {
-    struct build b = {.session = s, .order = order, .count = count, .cpu_free = s->cpus, .gpu_free = s->gpus, .mem_free = s->memory, .fatal = e};
+int build_run(struct session *s, struct plan *p, struct ui_summary *summary, struct err *e) {
+    uint32_t count = p->count;
+    struct build b = {.session = s, .order = p->order, .count = count, .order_cap = count, .ready_size = count, .cpu_free = s->cpus, .gpu_free = s->gpus, .mem_free = s->memory, .fatal = e};
     sigset_t old;
     int64_t started = sys_now_ns();
     b.committed_ns = started;
@@ -456,7 +461,7 @@ int build_run(struct session *s, const uint32_t *order, uint32_t count, struct u
     int signal_fd = open_signals(&old);
     ui_build_started(s->ui, s->options->command_line, count, b.estimate_s > 0 ? b.estimate_s / s->cpus : -1);
     for (uint32_t i = 0; i < count; i++)
-        if (!s->graph.steps[order[i]].waiting) make_ready(&b, order[i]);
+        if (!s->graph.steps[b.order[i]].waiting) build_make_ready(&b, b.order[i]);
     int status = signal_fd < 0 ? err_errno(e, "signalfd") : count ? loop(&b, signal_fd, e) : 0;
     if (status) { /* what still runs must not outlive us */
         stop_all(&b, 0);
@@ -465,7 +470,7 @@ int build_run(struct session *s, const uint32_t *order, uint32_t count, struct u
     if (b.failed) status = -1;
     jobs_wait_all(s->jobs, &b);
     if (!status) skip_rest(&b);
-    for (uint32_t i = 0; i < count; i++) build_step_free(s->graph.steps[order[i]].build);
+    for (uint32_t i = 0; i < b.count; i++) build_step_free(s->graph.steps[b.order[i]].build);
     struct err later;
     if (files_save(&s->graph, s->state, &later) && !status) {
         *e = later;
@@ -481,6 +486,8 @@ int build_run(struct session *s, const uint32_t *order, uint32_t count, struct u
     }
     if (signal_fd >= 0) close(signal_fd);
     sigprocmask(SIG_SETMASK, &old, NULL);
+    p->order = b.order;
+    p->count = b.count;
     free(b.ready);
     free(b.queue);
     return status;

@@ -47,10 +47,10 @@ struct build_step {
 
 struct build {
     struct session *session;
-    const uint32_t *order;
-    uint32_t count;
+    uint32_t *order;          /* grows when a dynamic rule asks for more */
+    uint32_t count, order_cap;
     uint32_t *ready;          /* steps in STEP_READY: a ring as large as the order */
-    uint32_t ready_head, ready_count;
+    uint32_t ready_head, ready_count, ready_size;
     uint32_t *queue;          /* steps in STEP_QUEUED: a heap, the longest way to the end first */
     uint32_t queue_count;
     uint32_t running, settling, done;
@@ -80,6 +80,12 @@ int settle_inputs_unchanged(struct build_step *bs, struct err *e);
 
 /* build.c */
 void build_finish_step(struct build *b, uint32_t step, enum step_state state, const struct ui_finish *finish);
+void build_make_ready(struct build *b, uint32_t step);
+void build_skip_consumers(struct build *b, uint32_t failed);
+
+/* build_dynamic.c: goes on with the function that defines a step in STEP_READY. Afterwards it waits for what the function asked for, or is
+ * ready to be decided, or has failed. */
+void build_define(struct build *b, uint32_t step);
 
 /* lineage.c: JSON of where a file comes from; in `arena` */
 const char *lineage_of(struct session *s, uint32_t file, struct arena *arena);

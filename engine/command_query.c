@@ -10,8 +10,7 @@
 struct query {
     struct options options;
     struct session session;
-    uint32_t *order, count;
-    struct decision *decisions;
+    struct plan plan;
 };
 
 static int query_open(struct query *q, const struct options *o, int argc, char **argv, bool plan, struct err *e) {
@@ -24,16 +23,14 @@ static int query_open(struct query *q, const struct options *o, int argc, char *
     q->options.color = o->color;
     q->options.device = o->device;
     if (options_parse(&q->options, argc, argv, true, &rest, &done, e)) return -1;
-    if (session_open(&q->session, &q->options, true, e) || session_want(&q->session, &q->order, &q->count, e)) return -1;
+    if (session_open(&q->session, &q->options, true, e) || session_want(&q->session, &q->plan.order, &q->plan.count, e)) return -1;
     if (!plan) return 0;
-    if (build_prepare(&q->session, q->order, q->count, e)) return -1;
-    q->decisions = mem_alloc((q->count + 1) * sizeof *q->decisions);
-    return build_plan(&q->session, q->order, q->count, q->decisions, e);
+    return build_prepare(&q->session, q->plan.order, q->plan.count, e) || build_plan(&q->session, &q->plan, e) ? -1 : 0;
 }
 
 static void query_close(struct query *q) {
-    free(q->decisions);
-    free(q->order);
+    free(q->plan.decisions);
+    free(q->plan.order);
     if (q->session.options) session_close(&q->session);
     options_free(&q->options);
 }
@@ -107,21 +104,21 @@ int command_status(const struct options *o, int argc, char **argv, struct err *e
     if (!status) {
         struct arena a = {0};
         uint32_t rows = 0;
-        const char **cells = mem_alloc(((size_t)q.count + 1) * 3 * sizeof *cells);
-        for (uint32_t i = 0; i < q.count; i++) {
+        const char **cells = mem_alloc(((size_t)q.plan.count + 1) * 3 * sizeof *cells);
+        for (uint32_t i = 0; i < q.plan.count; i++) {
             struct line l = {{0}};
-            if (q.decisions[i].verdict == VERDICT_CURRENT) continue;
-            decide_reasons(&q.session, q.order[i], &q.decisions[i], 3, add_reason, &l);
+            if (q.plan.decisions[i].verdict == VERDICT_CURRENT) continue;
+            decide_reasons(&q.session, q.plan.order[i], &q.plan.decisions[i], 3, add_reason, &l);
             const char **row = cells + 3 * (size_t)rows++;
-            row[0] = q.session.graph.steps[q.order[i]].name;
-            row[1] = words[q.decisions[i].verdict];
+            row[0] = q.session.graph.steps[q.plan.order[i]].name;
+            row[1] = words[q.plan.decisions[i].verdict];
             row[2] = arena_strdup(&a, buf_str(&l.text));
             buf_free(&l.text);
             stale++;
         }
         ui_table(1, cells, rows, 3, false);
-        if (stale) printf("%u of %u steps are not up to date\n", stale, q.count);
-        else printf("all %u steps are up to date\n", q.count);
+        if (stale) printf("%u of %u steps are not up to date\n", stale, q.plan.count);
+        else printf("all %u steps are up to date\n", q.plan.count);
         free(cells);
         arena_free(&a);
     }
@@ -138,8 +135,8 @@ struct explaining {
 };
 
 static uint32_t position(const struct query *q, uint32_t step) {
-    for (uint32_t i = 0; i < q->count; i++)
-        if (q->order[i] == step) return i;
+    for (uint32_t i = 0; i < q->plan.count; i++)
+        if (q->plan.order[i] == step) return i;
     return NO_ID;
 }
 
@@ -160,7 +157,7 @@ static void explain_step(struct explaining *x, uint32_t step) {
     uint32_t at = position(q, step);
     if (at == NO_ID || x->depth > 100) return;
     x->told[step] = true;
-    const struct decision *d = &q->decisions[at];
+    const struct decision *d = &q->plan.decisions[at];
     printf("%*s%s %s%s\n", 2 * x->depth, "", q->session.graph.steps[step].name, words[d->verdict], d->verdict == VERDICT_CURRENT ? "" : ":");
     if (d->verdict == VERDICT_CURRENT) return;
     x->depth++;
@@ -199,8 +196,8 @@ static void dot_string(const char *s) {
 static void graph_dot(const struct query *q) {
     const struct graph *g = &q->session.graph;
     printf("digraph mbuild {\n  rankdir=LR;\n  node [shape=box];\n");
-    for (uint32_t i = 0; i < q->count; i++) {
-        const struct step *s = &g->steps[q->order[i]];
+    for (uint32_t i = 0; i < q->plan.count; i++) {
+        const struct step *s = &g->steps[q->plan.order[i]];
         printf("  ");
         dot_string(s->name);
         printf(";\n");
@@ -243,8 +240,8 @@ static void graph_json(const struct query *q) {
     const struct graph *g = &q->session.graph;
     struct buf b = {0};
     buf_adds(&b, "{\"version\":1,\"steps\":[");
-    for (uint32_t i = 0; i < q->count; i++) {
-        const struct step *s = &g->steps[q->order[i]];
+    for (uint32_t i = 0; i < q->plan.count; i++) {
+        const struct step *s = &g->steps[q->plan.order[i]];
         buf_adds(&b, i ? ",\n{\"name\":" : "\n{\"name\":");
         value_write_string(s->name, &b);
         buf_adds(&b, ",\"plugin\":");
@@ -264,8 +261,8 @@ static void graph_json(const struct query *q) {
 
 static void graph_text(const struct query *q) {
     const struct graph *g = &q->session.graph;
-    for (uint32_t i = 0; i < q->count; i++) {
-        const struct step *s = &g->steps[q->order[i]];
+    for (uint32_t i = 0; i < q->plan.count; i++) {
+        const struct step *s = &g->steps[q->plan.order[i]];
         printf("%s (%s)", s->name, s->plugin);
         for (uint32_t k = 0; k < s->input_count; k++) {
             uint32_t p = graph_producer(g, s->inputs[k].file);

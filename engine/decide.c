@@ -57,7 +57,10 @@ static void watch_entry(const char *path, struct buf *out, struct err *e, bool *
 static void fingerprint_event(void *ctx, const struct worker_event *ev) {
     struct asking *a = ctx;
     if (ev->type == WORKER_FINGERPRINT_TEXT) buf_addf(&a->text, "%s%s", a->text.len ? "\n" : "", ev->text);
-    if (ev->type == WORKER_WATCH) watch_entry(ev->text, &a->watch_json, &a->error, &a->failed);
+    if (ev->type == WORKER_WATCH) {
+        watch_entry(ev->text, &a->watch_json, &a->error, &a->failed);
+        session_watch(a->session, ev->text);
+    }
     if (ev->type == WORKER_LOG && ev->level >= MB_WARN) ui_log(a->session->ui, "", ev->level, ev->text);
     if (ev->type == WORKER_FINISHED && ev->result.outcome != WORKER_OK) {
         a->failed = true;
@@ -101,6 +104,8 @@ static int fingerprint(struct session *s, const struct step *step, const char **
     struct err ignored;
     if (note && !value_parse(note, strlen(note), arena, &kept, &ignored) && watch_holds(value_get(&kept, "watch"))) {
         const char *text = value_get_string(&kept, "text");
+        const struct value *watch = value_get(&kept, "watch");
+        for (uint32_t i = 0; watch && i < watch->count; i++) session_watch(s, watch->items[i].items[0].string);
         *out = text ? text : "";
         return 0;
     }

@@ -10,6 +10,7 @@
 struct glob {
     const char *root;
     void (*each)(void *ctx, const char *path);
+    void (*looked)(void *ctx, const char *path); /* or NULL */
     void *ctx;
     struct err *e;
 };
@@ -65,6 +66,7 @@ static int expand(const struct glob *g, const char *folder, const char *pattern,
     if (!glob_is_pattern(part)) { /* a plain name: no need to list */
         char *path = mem_printf("%s%s%s", folder, *folder ? "/" : "", part);
         enum file_kind kind;
+        if (g->looked) g->looked(g->ctx, path);
         status = entry_kind(g, path, &kind);
         if (!status && *rest && kind == FILE_FOLDER) status = expand(g, path, rest, depth + 1);
         if (!status && !*rest && kind == FILE_REGULAR) g->each(g->ctx, path);
@@ -77,6 +79,7 @@ static int expand(const struct glob *g, const char *folder, const char *pattern,
     uint32_t count = 0;
     struct buf full = {0};
     buf_addf(&full, "%s/%s", g->root, folder);
+    if (g->looked) g->looked(g->ctx, *folder ? folder : ".");
     if (!status) status = sys_list(buf_str(&full), &names, &count, g->e);
     buf_free(&full);
     const char *deep_rest = !strcmp(part, "**") && !*rest ? "*" : rest;
@@ -86,7 +89,12 @@ static int expand(const struct glob *g, const char *folder, const char *pattern,
     return status;
 }
 
-int glob_expand(const char *root, const char *pattern, void (*each)(void *ctx, const char *path), void *ctx, struct err *e) {
-    struct glob g = {.root = root, .each = each, .ctx = ctx, .e = e};
+int glob_expand_looking(const char *root, const char *pattern, void (*each)(void *ctx, const char *path),
+                        void (*looked)(void *ctx, const char *path), void *ctx, struct err *e) {
+    struct glob g = {.root = root, .each = each, .looked = looked, .ctx = ctx, .e = e};
     return expand(&g, "", pattern, 0);
+}
+
+int glob_expand(const char *root, const char *pattern, void (*each)(void *ctx, const char *path), void *ctx, struct err *e) {
+    return glob_expand_looking(root, pattern, each, NULL, ctx, e);
 }

@@ -16,7 +16,10 @@ void graph_free(struct graph *g) {
     arena_free(&g->arena);
     intern_free(&g->paths);
     intern_free(&g->names);
-    for (uint32_t i = 0; i < g->step_count; i++) free(g->steps[i].consumers);
+    for (uint32_t i = 0; i < g->step_count; i++) {
+        free(g->steps[i].consumers);
+        free(g->steps[i].needs);
+    }
     free(g->files);
     free(g->name_index);
     free(g->steps);

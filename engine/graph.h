@@ -54,7 +54,7 @@ enum step_state {
 struct step {
     const char *name;
     const char *where;          /* "mbuild.lua:12" */
-    const char *plugin;         /* "train", "family.step"; with plugin_file set: the artifact's name */
+    const char *plugin;         /* "train", "family.step"; with plugin_file set: the artifact's name; "dynamic" until it is defined */
     uint32_t plugin_file;       /* the shared object, where it is made by a step; else NO_ID */
     struct value params;        /* as the rule gives them */
     struct slot *inputs, *outputs;
@@ -73,6 +73,11 @@ struct step {
     uint32_t *consumers;        /* steps that wait for it; filled for wanted steps */
     uint32_t consumer_count;
     bool planned_open;          /* a plan can't tell what it will make */
+    bool planned_restore;       /* a plan would bring its outputs back from the store */
+    bool dynamic, defined;      /* its rule is a function (rules.h): what it is made of is known once that has ended */
+    uint32_t *needs;            /* steps that the function asked for; malloc'ed */
+    uint32_t need_count, need_cap;
+    bool needed;                /* such a function asked for this step */
     double remaining_s;         /* length of the longest way to the end, by history: the critical path */
     struct build_step *build;   /* what the build keeps of it while it is worked on */
 };
@@ -154,6 +159,16 @@ int graph_resolve(struct graph *g, const char *target, uint32_t **out, uint32_t 
 /* Marks the steps and all that they need as STEP_WAITING, fills consumers and waiting counts, and *order (producers before
  * consumers; free it). A cycle is an error that shows its path. */
 int graph_want(struct graph *g, const uint32_t *steps, uint32_t count, uint32_t **order, uint32_t *order_count, struct err *e);
+
+/* The same while a build is under way, for what `step` was found to need since: appends steps that nobody wanted before to *order (with room
+ * for *cap) and sets the step's waiting count. */
+int graph_want_more(struct graph *g, uint32_t step, uint32_t **order, uint32_t *count, uint32_t *cap, struct err *e);
+
+/* The i-th step that a step depends on: NO_ID where that is a source; false past the last. */
+bool graph_dependency(const struct graph *g, uint32_t step, uint32_t i, uint32_t *out);
+
+/* Notes that a dynamic rule asked for a step. */
+void graph_add_need(struct graph *g, uint32_t step, uint32_t need);
 
 /* Changes a step's state; an impossible change is a bug and ends the program. */
 void step_set_state(struct step *s, enum step_state state);

@@ -72,13 +72,18 @@ struct walk {
     uint32_t *order, order_count;
 };
 
-/* The i-th step that `s` needs: NO_ID where that dependency is a source; false past the last. */
-static bool dependency(const struct graph *g, const struct step *s, uint32_t i, uint32_t *out) {
+bool graph_dependency(const struct graph *g, uint32_t step, uint32_t i, uint32_t *out) {
+    const struct step *s = &g->steps[step];
     if (i < s->input_count) {
         *out = graph_producer(g, s->inputs[i].file);
         return true;
     }
-    if (i > s->input_count || s->plugin_file == NO_ID) return false;
+    i -= s->input_count;
+    if (i < s->need_count) {
+        *out = s->needs[i];
+        return true;
+    }
+    if (i > s->need_count || s->plugin_file == NO_ID) return false;
     *out = graph_producer(g, s->plugin_file);
     return true;
 }
@@ -112,7 +117,7 @@ static int visit(struct walk *w, uint32_t root, struct err *e) {
     while (w->depth) {
         struct frame *f = &w->stack[w->depth - 1];
         uint32_t need;
-        if (!dependency(w->g, &w->g->steps[f->step], f->next++, &need)) {
+        if (!graph_dependency(w->g, f->step, f->next++, &need)) {
             w->marks[f->step] = MARK_CLOSED;
             w->order[w->order_count++] = f->step;
             w->depth--;
@@ -132,7 +137,7 @@ static void connect(struct graph *g, const uint32_t *order, uint32_t count) {
         for (uint32_t k = 0; k < count; k++) {
             struct step *s = &g->steps[order[k]];
             uint32_t need;
-            for (uint32_t i = 0; dependency(g, s, i, &need); i++) {
+            for (uint32_t i = 0; graph_dependency(g, order[k], i, &need); i++) {
                 if (need == NO_ID || last[need] == order[k] + 1) continue;
                 last[need] = order[k] + 1;
                 struct step *p = &g->steps[need];
@@ -173,13 +178,67 @@ int graph_want(struct graph *g, const uint32_t *steps, uint32_t count, uint32_t 
     return 0;
 }
 
+/* -- what a dynamic rule asks for in the midst of a build */
+
+void graph_add_need(struct graph *g, uint32_t step, uint32_t need) {
+    struct step *s = &g->steps[step];
+    for (uint32_t i = 0; i < s->need_count; i++)
+        if (s->needs[i] == need) return;
+    s->needs = mem_grow(s->needs, &s->need_cap, s->need_count + 1, sizeof *s->needs);
+    s->needs[s->need_count++] = need;
+    g->steps[need].needed = true;
+}
+
+static bool waits_for(const struct graph *g, uint32_t consumer, uint32_t producer) {
+    const struct step *p = &g->steps[producer];
+    for (uint32_t i = p->consumer_count; i--;) /* added last, as a rule */
+        if (p->consumers[i] == consumer) return true;
+    return false;
+}
+
+/* Makes `step` wait for those of its dependencies that aren't done. */
+static void wait_for_open(struct graph *g, uint32_t step) {
+    uint32_t need;
+    g->steps[step].waiting = 0;
+    for (uint32_t i = 0; graph_dependency(g, step, i, &need); i++) {
+        if (need == NO_ID || step_succeeded(&g->steps[need])) continue;
+        struct step *p = &g->steps[need];
+        if (waits_for(g, step, need)) continue;
+        p->consumers = mem_realloc(p->consumers, (p->consumer_count + 1) * sizeof *p->consumers);
+        p->consumers[p->consumer_count++] = step;
+        g->steps[step].waiting++;
+    }
+}
+
+int graph_want_more(struct graph *g, uint32_t step, uint32_t **order, uint32_t *count, uint32_t *cap, struct err *e) {
+    struct walk w = {.g = g};
+    w.marks = mem_alloc(g->step_count);
+    w.order = mem_alloc(g->step_count * sizeof *w.order);
+    for (uint32_t i = 0; i < g->step_count; i++)
+        if (step_done(&g->steps[i])) w.marks[i] = MARK_CLOSED;
+    int status = visit(&w, step, e);
+    for (uint32_t i = 0; i < w.order_count && !status; i++) {
+        struct step *s = &g->steps[w.order[i]];
+        if (s->state != STEP_UNWANTED) continue;
+        step_set_state(s, STEP_WAITING);
+        wait_for_open(g, w.order[i]);
+        *order = mem_grow(*order, cap, *count + 1, sizeof **order);
+        (*order)[(*count)++] = w.order[i];
+    }
+    if (!status) wait_for_open(g, step);
+    free(w.marks);
+    free(w.stack);
+    free(w.order);
+    return status;
+}
+
 /* -- states */
 
 static const uint16_t allowed[] = {
 #define TO(state) (uint16_t)(1u << (state))
     [STEP_UNWANTED] = TO(STEP_WAITING),
     [STEP_WAITING] = TO(STEP_READY) | TO(STEP_SKIPPED),
-    [STEP_READY] = TO(STEP_QUEUED) | TO(STEP_SETTLING) | TO(STEP_CURRENT) | TO(STEP_RESTORED) | TO(STEP_FAILED) | TO(STEP_SKIPPED),
+    [STEP_READY] = TO(STEP_WAITING) | TO(STEP_QUEUED) | TO(STEP_SETTLING) | TO(STEP_CURRENT) | TO(STEP_RESTORED) | TO(STEP_FAILED) | TO(STEP_SKIPPED),
     [STEP_QUEUED] = TO(STEP_RUNNING) | TO(STEP_FAILED) | TO(STEP_SKIPPED),
     [STEP_RUNNING] = TO(STEP_SETTLING) | TO(STEP_QUEUED) | TO(STEP_BUILT) | TO(STEP_FAILED) | TO(STEP_SKIPPED),
     [STEP_SETTLING] = TO(STEP_BUILT) | TO(STEP_RESTORED) | TO(STEP_QUEUED) | TO(STEP_FAILED) | TO(STEP_SKIPPED),

@@ -195,18 +195,24 @@ static void open_libraries(lua_State *L) {
 
 /* -- loading */
 
+/* Keeps a string that wasn't seen before. */
+static void saw(struct rules *r, struct intern *seen, const char *text, const char ***list, uint32_t *count, uint32_t *cap) {
+    uint32_t before = seen->count;
+    if (intern_add(seen, text) < before) return;
+    *list = mem_grow(*list, cap, *count + 1, sizeof **list);
+    (*list)[(*count)++] = arena_strdup(&r->graph->arena, text);
+}
+
 void rules_saw_file(struct rules *r, const char *path) {
-    uint32_t before = r->seen_files.count;
-    if (intern_add(&r->seen_files, path) < before) return;
-    r->seen->files = mem_grow(r->seen->files, &r->seen->file_cap, r->seen->file_count + 1, sizeof *r->seen->files);
-    r->seen->files[r->seen->file_count++] = arena_strdup(&r->graph->arena, path);
+    saw(r, &r->seen_files, path, &r->seen->files, &r->seen->file_count, &r->seen->file_cap);
 }
 
 void rules_saw_glob(struct rules *r, const char *pattern) {
-    uint32_t before = r->seen_globs.count;
-    if (intern_add(&r->seen_globs, pattern) < before) return;
-    r->seen->globs = mem_grow(r->seen->globs, &r->seen->glob_cap, r->seen->glob_count + 1, sizeof *r->seen->globs);
-    r->seen->globs[r->seen->glob_count++] = arena_strdup(&r->graph->arena, pattern);
+    saw(r, &r->seen_globs, pattern, &r->seen->globs, &r->seen->glob_count, &r->seen->glob_cap);
+}
+
+void rules_saw_folder(struct rules *r, const char *path) {
+    saw(r, &r->seen_folders, path, &r->seen->folders, &r->seen->folder_count, &r->seen->folder_cap);
 }
 
 static int load_library(struct rules *r, const char *name, struct err *e) {
@@ -297,31 +303,44 @@ static int finish(struct graph *g, struct err *e) {
     return graph_check(g, e);
 }
 
-int rules_evaluate(struct graph *g, const struct rules_options *o, struct rules_seen *seen, struct err *e) {
-    struct rules r = {.graph = g, .options = o, .seen = seen};
-    int status = read_settings(&r, e);
-    r.L = lua_newstate(limited_alloc, &r);
-    if (!r.L) {
-        free(r.settings);
-        return err_set(e, "cannot start Lua: out of memory");
+void rules_free(struct rules *r) {
+    if (!r) return;
+    if (r->L) lua_close(r->L);
+    intern_free(&r->seen_files);
+    intern_free(&r->seen_globs);
+    intern_free(&r->seen_folders);
+    free(r->settings);
+    free(r->option_names);
+    free(r->slots);
+    free(r->names);
+    free(r->asked);
+    free(r);
+}
+
+int rules_evaluate(struct graph *g, const struct rules_options *o, struct rules_seen *seen, struct rules **out, struct err *e) {
+    struct rules *r = mem_alloc(sizeof *r);
+    *out = NULL;
+    *r = (struct rules){.graph = g, .options = o, .seen = seen, .defining = NO_ID};
+    int status = read_settings(r, e);
+    if (!status) {
+        r->L = lua_newstate(limited_alloc, r);
+        if (!r->L) status = err_set(e, "cannot start Lua: out of memory");
     }
-    lua_pushlightuserdata(r.L, &r);
-    lua_rawsetp(r.L, LUA_REGISTRYINDEX, &rules_key);
-    open_libraries(r.L);
-    rules_open_step(r.L);
-    rules_open_files(r.L);
-    lua_gc(r.L, LUA_GCGEN, 0, 0);
-    if (!status) status = load_libraries(&r, e);
-    lua_sethook(r.L, count_hook, LUA_MASKCOUNT, INSTRUCTION_STEP);
-    if (!status) status = run_rule_file(&r, e);
-    if (!status) status = check_settings(&r, e);
-    lua_close(r.L);
+    if (!status) {
+        lua_pushlightuserdata(r->L, r);
+        lua_rawsetp(r->L, LUA_REGISTRYINDEX, &rules_key);
+        open_libraries(r->L);
+        rules_open_step(r->L);
+        rules_open_files(r->L);
+        rules_open_dynamic(r->L);
+        lua_gc(r->L, LUA_GCGEN, 0, 0);
+        status = load_libraries(r, e);
+        lua_sethook(r->L, count_hook, LUA_MASKCOUNT, INSTRUCTION_STEP);
+    }
+    if (!status) status = run_rule_file(r, e);
+    if (!status) status = check_settings(r, e);
     if (!status) status = finish(g, e);
-    intern_free(&r.seen_files);
-    intern_free(&r.seen_globs);
-    free(r.settings);
-    free(r.option_names);
-    free(r.slots);
-    free(r.names);
+    if (!status && r->dynamic_count) *out = r;
+    else rules_free(r);
     return status;
 }

@@ -24,13 +24,28 @@ struct rules_seen {
     uint32_t file_count, file_cap;
     const char **globs;         /* patterns that were expanded */
     uint32_t glob_count, glob_cap;
+    const char **folders;       /* what the expansion looked at, there or not: when it changes, a pattern may match other files */
+    uint32_t folder_count, folder_cap;
 };
 
-int rules_evaluate(struct graph *g, const struct rules_options *o, struct rules_seen *seen, struct err *e);
+/* Evaluates. *out is the host itself, kept where some step's rule is a function (graph.h: dynamic), else NULL; `o` must last as long. */
+struct rules;
+int rules_evaluate(struct graph *g, const struct rules_options *o, struct rules_seen *seen, struct rules **out, struct err *e);
+void rules_free(struct rules *r); /* NULL is fine */
+
+/* Starts or goes on with the function that defines a dynamic step. RULES_NEEDS: it asked for the steps in *needs (good until the
+ * next call) and goes on when these are made; they stand in the step's `needs` too. RULES_DEFINED: the step's plugin, inputs, parameters
+ * are filled in. The function may have added steps to the graph. */
+enum rules_answer { RULES_DEFINED, RULES_NEEDS };
+int rules_define(struct rules *r, uint32_t step, enum rules_answer *answer, const uint32_t **needs, uint32_t *count, struct err *e);
 
 /* The files that match a pattern: "*" and "?" within a name, "[…]", "**" across folders; names that begin with a dot only
  * where the pattern has the dot; sorted. `root` is the folder that it is relative to. Calls `each` with paths relative to it. */
 int glob_expand(const char *root, const char *pattern, void (*each)(void *ctx, const char *path), void *ctx, struct err *e);
+
+/* The same; `looked` is called for each folder that was listed and each plain name that was looked for, whether there or not. */
+int glob_expand_looking(const char *root, const char *pattern, void (*each)(void *ctx, const char *path),
+                        void (*looked)(void *ctx, const char *path), void *ctx, struct err *e);
 bool glob_is_pattern(const char *text);
 
 #endif

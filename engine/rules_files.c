@@ -21,6 +21,7 @@ static int api_file(lua_State *L) {
 }
 
 struct paths {
+    struct rules *rules;
     char **items;
     uint32_t count, cap;
 };
@@ -29,6 +30,10 @@ static void collect(void *ctx, const char *path) {
     struct paths *p = ctx;
     p->items = mem_grow(p->items, &p->cap, p->count + 1, sizeof *p->items);
     p->items[p->count++] = mem_strdup(path);
+}
+
+static void looked(void *ctx, const char *path) {
+    rules_saw_folder(((struct paths *)ctx)->rules, path);
 }
 
 static int compare_paths(const void *a, const void *b) {
@@ -41,9 +46,9 @@ static int api_glob(lua_State *L) {
     const char *pattern = luaL_checkstring(L, 1);
     if (*pattern == '/' || !strncmp(pattern, "..", 2)) rules_fail(L, "glob: the pattern %s leaves the repo", pattern);
     rules_saw_glob(r, pattern);
-    struct paths paths = {0};
+    struct paths paths = {.rules = r};
     struct err e;
-    int status = glob_expand(r->graph->root, pattern, collect, &paths, &e);
+    int status = glob_expand_looking(r->graph->root, pattern, collect, looked, &paths, &e);
     if (paths.count) qsort(paths.items, paths.count, sizeof *paths.items, compare_paths);
     lua_newtable(L);
     lua_Integer n = 0;

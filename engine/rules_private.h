@@ -20,7 +20,7 @@ struct rules {
     struct graph *graph;
     const struct rules_options *options;
     struct rules_seen *seen;
-    struct intern seen_files, seen_globs;
+    struct intern seen_files, seen_globs, seen_folders;
     size_t memory;              /* bytes that Lua holds */
     bool memory_refused;        /* it wanted more than the limit */
     uint64_t instructions;
@@ -33,6 +33,12 @@ struct rules {
     uint32_t slot_count, slot_cap;
     const char **names;
     uint32_t name_count, name_cap;
+    /* Of dynamic rules. */
+    uint32_t dynamic_count;
+    lua_State *coroutine;       /* the one that runs, or NULL */
+    uint32_t defining;          /* the step that it defines */
+    uint32_t *asked;            /* steps that it asked for */
+    uint32_t asked_count, asked_cap;
 };
 
 struct rules *rules_of(lua_State *L);
@@ -45,6 +51,7 @@ int rules_fail(lua_State *L, const char *format, ...) __attribute__((format(prin
 
 void rules_saw_file(struct rules *r, const char *path);
 void rules_saw_glob(struct rules *r, const char *pattern);
+void rules_saw_folder(struct rules *r, const char *path);
 
 /* Turns the Lua value at `index` into a parameter value in the graph's arena; `what` names it in errors. Raises. */
 void rules_to_value(lua_State *L, int index, const char *what, struct value *out);
@@ -61,6 +68,13 @@ struct artifact_ref *rules_test_artifact(lua_State *L, int index); /* NULL if it
 /* Adds the functions of the rule API to the globals. */
 void rules_open_step(lua_State *L);
 void rules_open_files(lua_State *L);
+void rules_open_dynamic(lua_State *L);
+
+/* Keeps the function at `index` as what defines a step. */
+void rules_keep_define(lua_State *L, uint32_t step, int index);
+
+/* Reads the table at `index` as the rest of a step that a function defines. Raises. */
+void rules_read_definition(lua_State *L, uint32_t step, int index);
 
 /* file("…") and friends: the id of a source path; raises if it is no allowed path. */
 uint32_t rules_source(lua_State *L, const char *path);

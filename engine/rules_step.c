@@ -306,7 +306,7 @@ static void read_plugin(lua_State *L, struct graph *g, struct step *s, int index
 }
 
 static void read_field(lua_State *L, struct graph *g, uint32_t index, const char *key, int value) {
-    static const char *const known[] = {"plugin", "inputs", "outputs", "params", "resources", "timeout", "retries", "env", "network"};
+    static const char *const known[] = {"plugin", "inputs", "outputs", "params", "resources", "timeout", "retries", "env", "network", "define"};
     struct step *s = &g->steps[index];
     if (!strcmp(key, "plugin")) read_plugin(L, g, s, value);
     else if (!strcmp(key, "inputs")) read_inputs(L, index, value);
@@ -317,7 +317,26 @@ static void read_field(lua_State *L, struct graph *g, uint32_t index, const char
     else if (!strcmp(key, "retries")) s->retries = (uint32_t)read_count(L, value, s->name, "retries", 0, 1000);
     else if (!strcmp(key, "env")) read_env(L, g, s, value);
     else if (!strcmp(key, "network")) s->network = lua_toboolean(L, value);
+    else if (!strcmp(key, "define")) rules_keep_define(L, index, value);
     else unknown_field(L, s->name, key, known, sizeof known / sizeof *known);
+}
+
+static void check_whole(lua_State *L, struct step *s) {
+    if (!s->plugin) rules_fail(L, "step \"%s\": plugin is missing: which plugin makes it?", s->name);
+    if (s->params.type == VALUE_LIST && !s->params.count) s->params.type = VALUE_TABLE;
+    if (s->params.type != VALUE_TABLE) rules_fail(L, "step \"%s\": params: a table with names expected", s->name);
+}
+
+void rules_read_definition(lua_State *L, uint32_t index, int table) {
+    struct graph *g = rules_of(L)->graph;
+    if (!strcmp(g->steps[index].plugin, "dynamic")) g->steps[index].plugin = NULL;
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "(a number)";
+        if (!strcmp(key, "outputs") || !strcmp(key, "define"))
+            rules_fail(L, "%s can't come from the definition: say it beside `define`, where others can see it before anything runs", key);
+        read_field(L, g, index, key, lua_gettop(L));
+    }
+    check_whole(L, &g->steps[index]);
 }
 
 /* The second half of step "name" { … }. */
@@ -338,10 +357,9 @@ static int declare_step(lua_State *L) {
     }
     lua_getfield(L, 1, "outputs");
     read_outputs(L, index, lua_gettop(L));
-    struct step *s = &g->steps[index];
-    if (!s->plugin) rules_fail(L, "step \"%s\": plugin is missing: which plugin makes it?", name);
-    if (s->params.type == VALUE_LIST && !s->params.count) s->params.type = VALUE_TABLE;
-    if (s->params.type != VALUE_TABLE) rules_fail(L, "step \"%s\": params: a table with names expected", name);
+    if (g->steps[index].dynamic && !g->steps[index].plugin) g->steps[index].plugin = "dynamic";
+    else check_whole(L, &g->steps[index]);
+    const struct step *s = &g->steps[index];
     bool single = s->output_count == 1;
     rules_push_artifact(L, (struct artifact_ref){index, single ? 0 : -1, single ? s->outputs[0].file : NO_ID});
     return 1;

@@ -81,8 +81,7 @@ static int open_state(struct session *s, struct err *e) {
     char *note = NULL;
     struct file_stat st;
     if (!s->read_only) {
-        if (sys_mkdirs(".mbuild", e) || take_lock(s, e) || sys_remove_tree(".mbuild/tmp", e) || sys_mkdirs(".mbuild/tmp", e)) return -1;
-        if (store_open(".mbuild/store", &s->store, e)) return -1;
+        if (sys_remove_tree(".mbuild/tmp", e) || sys_mkdirs(".mbuild/tmp", e) || store_open(".mbuild/store", &s->store, e)) return -1;
     } else if (!sys_stat(".mbuild/store", false, &st, e) && st.kind == FILE_FOLDER && store_open(".mbuild/store", &s->store, e)) {
         return -1;
     }
@@ -101,16 +100,17 @@ static void print_line(void *ctx, const char *text) {
     ui_message(((struct session *)ctx)->ui, 1, "%s", text);
 }
 
-static int evaluate(struct session *s, struct err *e) {
+int session_evaluate(struct session *s, struct err *e) {
     const struct options *o = s->options;
-    struct rules_options rules = {.file = o->file ? o->file : "mbuild.lua",
+    s->rules_options = (struct rules_options){.file = o->file ? o->file : "mbuild.lua",
                                   .library = arena_printf(&s->graph.arena, "%s/share/mbuild/rules", s->home),
                                   .settings = o->settings, .setting_count = o->setting_count, .reserved = reserved, .print = print_line, .ctx = s};
-    return rules_evaluate(&s->graph, &rules, &s->seen, e) || bind_plugin_names(s, e) || graph_load_state(&s->graph, s->state, e) ? -1 : 0;
+    return rules_evaluate(&s->graph, &s->rules_options, &s->seen, &s->rules, e) || bind_plugin_names(s, e) || graph_load_state(&s->graph, s->state, e) ? -1 : 0;
 }
 
-int session_open(struct session *s, const struct options *o, bool read_only, struct err *e) {
+int session_begin(struct session *s, const struct options *o, bool read_only, struct err *e) {
     memset(s, 0, sizeof *s);
+    s->started_ns = sys_wall_ms() * 1000000;
     s->options = o;
     s->lock_fd = -1;
     s->read_only = read_only;
@@ -131,10 +131,24 @@ int session_open(struct session *s, const struct options *o, bool read_only, str
     if (sys_stat(file, false, &st, e)) return -1;
     if (st.kind == FILE_ABSENT) /* before .mbuild is made in a folder that is no repo */
         return err_set(e, "there is no %s in %s; `mbuild init` starts a model repo, -C DIR and -f FILE name another", file, s->root);
-    if (find_device(s, e) || workers_start(&s->workers, e) || open_state(s, e)) return -1;
-    if (jobs_start(processors > 1 ? (int)processors : 1, &s->jobs, e)) return -1;
-    plugins_init(&s->plugins, arena_printf(&s->graph.arena, "%s/lib/mbuild", s->home), &s->graph, s->state, s->workers, read_only);
-    return evaluate(s, e);
+    if (find_device(s, e) || workers_start(&s->workers, e)) return -1;
+    return !read_only && (sys_mkdirs(".mbuild", e) || take_lock(s, e)) ? -1 : 0;
+}
+
+int session_load(struct session *s, struct err *e) {
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    if (open_state(s, e) || jobs_start(processors > 1 ? (int)processors : 1, &s->jobs, e)) return -1;
+    plugins_init(&s->plugins, arena_printf(&s->graph.arena, "%s/lib/mbuild", s->home), &s->graph, s->state, s->workers, s->read_only);
+    return 0;
+}
+
+int session_open(struct session *s, const struct options *o, bool read_only, struct err *e) {
+    return session_begin(s, o, read_only, e) || session_load(s, e) || session_evaluate(s, e) ? -1 : 0;
+}
+
+void session_watch(struct session *s, const char *path) {
+    s->watched = mem_grow(s->watched, &s->watched_cap, s->watched_count + 1, sizeof *s->watched);
+    s->watched[s->watched_count++] = arena_strdup(&s->graph.arena, path);
 }
 
 void session_close(struct session *s) {
@@ -144,8 +158,11 @@ void session_close(struct session *s) {
     if (s->state) state_close(s->state);
     if (s->lock_fd >= 0) sys_unlock(s->lock_fd);
     plugins_free(&s->plugins);
+    rules_free(s->rules);
     free(s->seen.files);
     free(s->seen.globs);
+    free(s->seen.folders);
+    free(s->watched);
     graph_free(&s->graph);
     if (s->ui) ui_close(s->ui);
 }

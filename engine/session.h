@@ -31,6 +31,8 @@ struct session {
     const char *home;         /* the folder above bin/ that this program runs from */
     const char *root;         /* the repo, absolute; also the current folder */
     struct graph graph;
+    struct rules_options rules_options;
+    struct rules *rules;      /* the Lua host, where dynamic rules may go on; or NULL */
     struct rules_seen seen;
     struct state *state;
     struct store *store;
@@ -44,10 +46,19 @@ struct session {
     int lock_fd;              /* -1: none */
     bool read_only;           /* nothing is written: -n, -q, status, why … */
     int64_t run_id;
+    int64_t started_ns;       /* wall clock, since 1970 */
+    const char **watched;     /* files whose stat decides whether fingerprints are asked for again */
+    uint32_t watched_count, watched_cap;
 };
 
-/* Finds the repo, forks the spawner, takes the lock unless `read_only` (waiting for another mbuild, and saying for whom), opens
- * state and store, evaluates the rules and loads what the database knows. */
+/* In three parts, for those who may not need them all. Begin: finds the repo, forks the spawner, and takes the lock unless `read_only`
+ * (waiting for another mbuild, and saying for whom). Load: opens state and store. Evaluate: runs the rules and loads what
+ * the database knows. session_close is due after any of them, failed or not. */
+int session_begin(struct session *s, const struct options *o, bool read_only, struct err *e);
+int session_load(struct session *s, struct err *e);
+int session_evaluate(struct session *s, struct err *e);
+
+/* All three. */
 int session_open(struct session *s, const struct options *o, bool read_only, struct err *e);
 void session_close(struct session *s);
 
@@ -59,5 +70,8 @@ bool session_is_command(const char *name);
 
 /* The steps that the user asked for: targets, the default, or all steps that nothing else needs. *order is freed by the caller. */
 int session_want(struct session *s, uint32_t **order, uint32_t *count, struct err *e);
+
+/* Adds a file whose change asks for fingerprints again. */
+void session_watch(struct session *s, const char *path);
 
 #endif

@@ -96,6 +96,10 @@ void ui_build_started(struct ui *u, const char *command, uint32_t steps, double 
     EACH(u, build_started, u, command, steps, u->estimate_s);
 }
 
+void ui_steps_added(struct ui *u, uint32_t steps) {
+    u->steps += steps;
+}
+
 void ui_step_started(struct ui *u, const char *step, const char *what, const char *why, const char *params) {
     struct ui_step *earlier = take_running(u, step), *s = mem_alloc(sizeof *s);
     s->name = mem_strdup(step);

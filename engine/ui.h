@@ -31,6 +31,7 @@ void ui_close(struct ui *u); /* leaves the terminal as it was; safe after a fail
 
 /* `estimate_s` is the time left by history, or < 0 if unknown. */
 void ui_build_started(struct ui *u, const char *command, uint32_t steps, double estimate_s);
+void ui_steps_added(struct ui *u, uint32_t steps); /* there is more to do than the build began with */
 void ui_step_started(struct ui *u, const char *step, const char *what /* "train" */, const char *why /* or NULL */, const char *params /* JSON or NULL */);
 void ui_progress(struct ui *u, const char *step, double done, double total, const char *text);
 void ui_metric(struct ui *u, const char *step, const char *name, double value);
