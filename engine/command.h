@@ -19,6 +19,14 @@ int options_parse(struct options *o, int argc, char **argv, bool all, int *rest,
 void options_free(struct options *o);
 void options_help(void);
 
+/* What the table says of each option, in its order. */
+struct option_about {
+    char letter;                  /* 0: none */
+    const char *name, *argument;  /* argument NULL: a flag */
+    const char *help;
+};
+void options_each(void (*each)(void *ctx, const struct option_about *o), void *ctx);
+
 /* Subcommands by file. */
 int command_targets(const struct options *o, int argc, char **argv, struct err *e);
 int command_status(const struct options *o, int argc, char **argv, struct err *e);
@@ -31,6 +39,8 @@ int command_gc(const struct options *o, int argc, char **argv, struct err *e);
 int command_init(const struct options *o, int argc, char **argv, struct err *e);
 int command_plugin(const struct options *o, int argc, char **argv, struct err *e);
 int command_doctor(const struct options *o, int argc, char **argv, struct err *e);
+int command_watch(const struct options *o, int argc, char **argv, struct err *e);
+int command_completion(const struct options *o, int argc, char **argv, struct err *e);
 int command_help(const struct options *o, int argc, char **argv, struct err *e);
 
 /* Brings targets up to date; the exit status. *unknown: a target isn't one, so the first word may be a plugin's command. */

@@ -10,6 +10,7 @@
 
 const struct command commands[] = {
     {"init", "[TEMPLATE]", "start a model repo in this folder", command_init},
+    {"watch", "[TARGET …]", "build, and build again whenever an input changes", command_watch},
     {"targets", "", "what can be built", command_targets},
     {"status", "[TARGET …]", "what is stale, and why", command_status},
     {"why", "TARGET", "why a target is stale or not, to the root cause", command_why},
@@ -20,6 +21,7 @@ const struct command commands[] = {
     {"gc", "[--days=N]", "shrink the store", command_gc},
     {"plugin", "list|info NAME|new NAME", "plugins: what there is, what they take, a new one", command_plugin},
     {"doctor", "", "what this machine offers and lacks", command_doctor},
+    {"completion", "bash|zsh|fish", "a script for the shell's completion", command_completion},
     {"help", "", "this help", command_help},
     {NULL, NULL, NULL, NULL},
 };

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_COUNT, OPTION_COLOR, OPTION_HELP, OPTION_VERSION };
 
@@ -38,22 +39,38 @@ static const struct option_row {
 #define ROWS (sizeof rows / sizeof *rows)
 
 void options_help(void) {
+    struct arena a = {0};
+    const char **cells = NULL;
+    uint32_t cap = 0, n = 0;
     printf("usage: mbuild [options] [target …] [name=value …]\n       mbuild COMMAND …\n\n"
            "Brings targets of the model repo in this folder up to date; without one, the rules' default.\n\noptions:\n");
     for (size_t i = 0; i < ROWS; i++) {
-        char left[64], letter[4] = "";
+        char letter[4] = "";
         if (rows[i].letter) snprintf(letter, sizeof letter, "-%c,", rows[i].letter);
-        snprintf(left, sizeof left, "%3s --%s%s%s", letter, rows[i].name, rows[i].argument ? "=" : "", rows[i].argument ? rows[i].argument : "");
-        printf("  %-26s %s\n", left, rows[i].help);
+        cells = mem_grow(cells, &cap, n + 2, sizeof *cells);
+        cells[n++] = arena_printf(&a, "  %3s --%s%s%s", letter, rows[i].name, rows[i].argument ? "=" : "", rows[i].argument ? rows[i].argument : "");
+        cells[n++] = rows[i].help;
     }
+    ui_table(STDOUT_FILENO, cells, n / 2, 2, false);
     printf("\ncommands:\n");
+    n = 0;
     for (const struct command *c = commands; c->name; c++) {
-        char left[64];
-        snprintf(left, sizeof left, "%s %s", c->name, c->usage);
-        printf("  %-26s %s\n", left, c->help);
+        cells = mem_grow(cells, &cap, n + 2, sizeof *cells);
+        cells[n++] = arena_printf(&a, "  %s %s", c->name, c->usage);
+        cells[n++] = c->help;
     }
+    ui_table(STDOUT_FILENO, cells, n / 2, 2, false);
     printf("\nPlugins bring commands of their own: `mbuild plugin list` names them.\n"
            "Exit status: 0 up to date, 1 -q and stale, 2 failure, 130 interrupted.\n");
+    free(cells);
+    arena_free(&a);
+}
+
+void options_each(void (*each)(void *ctx, const struct option_about *o), void *ctx) {
+    for (size_t i = 0; i < ROWS; i++) {
+        struct option_about about = {.letter = rows[i].letter, .name = rows[i].name, .argument = rows[i].argument, .help = rows[i].help};
+        each(ctx, &about);
+    }
 }
 
 static int set_option(struct options *o, const struct option_row *row, const char *value, bool *done, struct err *e) {

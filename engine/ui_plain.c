@@ -55,6 +55,12 @@ static void name(struct lines *l, const char *step, const char *what) {
     buf_free(&b);
 }
 
+/* An error message that begins file:line: keeps the beginning of its line, where editors look for it. */
+static bool names_line(const char *message) {
+    size_t n = strcspn(message, " \n:");
+    return message[n] == ':' && message[n + 1] >= '0' && message[n + 1] <= '9';
+}
+
 /* Each line of `text`, with something in front. */
 static void block(struct lines *l, const char *before, const char *text) {
     struct buf b = {0};
@@ -138,12 +144,6 @@ static void progress(struct ui *u, struct ui_step *s) {
     end(&l, false);
 }
 
-/* An error message that begins file:line: keeps the beginning of its line, where editors look for it. */
-static bool names_line(const char *message) {
-    size_t n = strcspn(message, " \n:");
-    return message[n] == ':' && message[n + 1] >= '0' && message[n + 1] <= '9';
-}
-
 static void add_labelled(struct lines *l, const char *label, const char *text) {
     buf_addf(&l->text, INDENT "%-6s", label);
     ui_clean(&l->text, text, true);
@@ -218,7 +218,7 @@ static void message(struct ui *u, int level, const char *text) {
     level = known_level(level);
     if ((level == 0 && !o->verbose) || (level < 3 && o->silent)) return;
     struct lines l = begin(u, level >= 2);
-    if (*levels[level].word) verb(&l, levels[level].color, levels[level].word);
+    if (*levels[level].word && !names_line(text)) verb(&l, levels[level].color, levels[level].word);
     ui_clean(&l.text, text, false);
     buf_addc(&l.text, '\n');
     end(&l, false);
