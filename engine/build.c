@@ -266,7 +266,7 @@ static void finish_failed(struct build_step *bs, const char *message, const char
     struct build *b = bs->build;
     const struct step *step = &b->session->graph.steps[bs->step];
     struct buf again = {0};
-    buf_addf(&again, "mbuild %s", step->name);
+    options_add_again(&again, b->session->options, step->name);
     struct ui_finish f = {.seconds = bs->seconds, .message = message, .tail = tail, .log = bs->logged ? bs->log : NULL,
                           .again = buf_str(&again), .peak_bytes = bs->peak_bytes};
     build_finish_step(b, bs->step, STEP_FAILED, &f);

@@ -57,7 +57,10 @@ int command_help(const struct options *o, int argc, char **argv, struct err *e) 
 static char *join_words(int argc, char **argv) {
     struct buf b = {0};
     buf_adds(&b, "mbuild");
-    for (int i = 1; i < argc; i++) buf_addf(&b, strpbrk(argv[i], " \t\n'\"$") || !*argv[i] ? " '%s'" : " %s", argv[i]);
+    for (int i = 1; i < argc; i++) {
+        buf_addc(&b, ' ');
+        options_add_word(&b, argv[i]);
+    }
     return b.data;
 }
 

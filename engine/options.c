@@ -173,6 +173,36 @@ int options_parse(struct options *o, int argc, char **argv, bool all, int *rest,
     return 0;
 }
 
+void options_add_word(struct buf *out, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=@%+,";
+    if (*word && !word[strspn(word, plain)]) {
+        buf_adds(out, word);
+        return;
+    }
+    buf_addc(out, '\'');
+    for (; *word; word++) {
+        if (*word == '\'') buf_adds(out, "'\\''");
+        else buf_addc(out, *word);
+    }
+    buf_addc(out, '\'');
+}
+
+void options_add_again(struct buf *out, const struct options *o, const char *target) {
+    const struct {
+        const char *option, *value;
+    } parts[] = {{" -C ", o->directory}, {" -f ", o->file}, {" --device=", o->device}, {" ", target}};
+    buf_adds(out, "mbuild");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (!parts[i].value) continue;
+        buf_adds(out, parts[i].option);
+        options_add_word(out, parts[i].value);
+    }
+    for (uint32_t i = 0; i < o->setting_count; i++) {
+        buf_addc(out, ' ');
+        options_add_word(out, o->settings[i]);
+    }
+}
+
 void options_free(struct options *o) {
     free(o->settings);
     free(o->targets);

@@ -26,6 +26,10 @@ struct options {
     const char *command_line; /* as typed, for the history */
 };
 
+/* A word as a shell reads it, quoted if need be; and the command that asks for one target with the same folder, rules and settings. */
+void options_add_word(struct buf *out, const char *word);
+void options_add_again(struct buf *out, const struct options *o, const char *target);
+
 struct session {
     const struct options *options;
     const char *home;         /* the folder above bin/ that this program runs from */

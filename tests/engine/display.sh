@@ -72,6 +72,15 @@ test_a_failure_ends_with_output_log_and_the_command_that_runs_it_again() {
     expect_ok $again
 }
 
+test_the_command_that_runs_a_step_again_has_its_settings_and_quotes() {
+    mkdir sub
+    write sub/mbuild.lua <<'LUA'
+command "it's" { cmd = "test " .. option("n", 1) .. " = 3", outputs = { "build/none" } }
+LUA
+    run mbuild -C sub n=2
+    expect_fail 2 "again mbuild -C sub 'it'\\''s' n=2"
+}
+
 test_dash_s_shows_failures_alone() {
     chain
     run mbuild -s
