@@ -6,8 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
+void (*mem_farewell)(void);
+
 static _Noreturn void mem_exhausted(size_t size) {
     char text[96];
+    if (mem_farewell) mem_farewell();
     int n = snprintf(text, sizeof text, "mbuild: out of memory (asked for %zu bytes)\n", size);
     if (n > 0 && write(STDERR_FILENO, text, (size_t)n) < 0) _exit(2);
     _exit(2);

@@ -11,6 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Called before that end, if set: gives back what a process must not keep, such as a terminal's cursor. */
+extern void (*mem_farewell)(void);
+
 void *mem_alloc(size_t size);                       /* zeroed; free with free() */
 void *mem_realloc(void *p, size_t size);
 char *mem_strdup(const char *s);

@@ -1,7 +1,7 @@
 /* ui_term.c: the terminal that a live area stands on; see ui_private.h.
  *
- * The cursor is hidden while there is one, and must come back however the program ends: at exit, by a signal that ends it, and while it is
- * stopped by ^Z. The signals that a build waits for itself (build.c) are none of these. There is one terminal, so this is the one
+ * The cursor is hidden while there is one, and must come back however the program ends: at exit, without memory, by a signal that ends
+ * it, and while it is stopped by ^Z. The signals that a build waits for itself (build.c) are none of these. There is one terminal, so this is the one
  * place with state of the process: signal handlers know no other.
  */
 #include "ui_private.h"
@@ -46,14 +46,15 @@ static void on_stop(int signal_number) {
     resumed = 1;
 }
 
-static void at_exit(void) {
+static void give_back(void) {
     if (terminal >= 0) put(terminal, show);
 }
 
 void ui_term_hide(int fd) {
     static bool registered;
     if (terminal >= 0) return;
-    if (!registered) registered = !atexit(at_exit);
+    if (!registered) registered = !atexit(give_back);
+    mem_farewell = give_back;
     terminal = fd;
     struct sigaction action = {.sa_handler = on_deadly, .sa_flags = SA_RESTART};
     for (size_t i = 0; i < DEADLY; i++) {
