@@ -57,7 +57,8 @@ void *cpu_scratch(struct mbk *k, size_t bytes);
 void cpu_release(struct mbk *k, size_t mark);
 
 /* A function compiled several times, for CPU_PLAIN, CPU_AVX2 and CPU_AVX512, of which the best is taken at load time. For loops that the
- * compiler vectorizes: without contraction or reordering, all of them give the same bits. */
+ * compiler vectorizes: without contraction or reordering, all of them give the same bits. Only static
+ * functions: gcc and clang differ in what a declaration elsewhere would need. */
 #if defined __x86_64__ && defined __linux__ && !defined __SANITIZE_THREAD__
 #define CPU_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
 #else
@@ -81,8 +82,8 @@ static inline uint16_t cpu_float_to_bf16(float x) /* to nearest even; a NaN stay
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : rounded);
 }
 
-CPU_CLONES void cpu_bf16_to_floats(const uint16_t *from, float *to, int64_t n);
-CPU_CLONES void cpu_floats_to_bf16(const float *from, uint16_t *to, int64_t n);
+void cpu_bf16_to_floats(const uint16_t *from, float *to, int64_t n);
+void cpu_floats_to_bf16(const float *from, uint16_t *to, int64_t n);
 
 /* n elements of t from `first` on as floats: t's own, or in `buffer`. t is F32 or BF16. */
 static inline const float *cpu_in(const struct mbk_tensor *t, int64_t first, int64_t n, float *buffer)
@@ -110,7 +111,11 @@ static inline void cpu_put(const struct mbk_tensor *t, int64_t first, int64_t n,
 enum { CPU_PIECE = 1024 };
 
 /* -- The operations there are, a line for each file; cpu_NAME is the entry NAME of struct mbk_backend. */
-#define CPU_OPERATIONS(OP)
+#define CPU_OPERATIONS(OP) \
+    OP(gemm) \
+    OP(activate) OP(activate_backward) \
+    OP(add) OP(multiply) OP(scale) OP(axpy) OP(cast) \
+    OP(dropout) OP(random_normal) OP(random_uniform)
 
 #define CPU_DECLARE(name) __typeof__(*((struct mbk_backend *)0)->name) cpu_##name;
 CPU_OPERATIONS(CPU_DECLARE)

@@ -1,0 +1,35 @@
+/* gemm.h: the innermost part of matrix products, one for each level of processor.
+ *
+ * A tile of c, up to `rows_most` × `columns_most`, is kept in registers while k runs. b comes packed: panels of columns_most columns, in each of
+ * which the elements of one k stand together, those beyond the last column 0. a is taken where it lies: element (row, k) is
+ * a[row · a_row + k · a_step].
+ */
+#ifndef MBK_CPU_GEMM_H
+#define MBK_CPU_GEMM_H
+
+#include "cpu.h"
+
+struct cpu_tile {
+    int64_t k;
+    const float *a;
+    int64_t a_row, a_step;
+    const float *b; /* one panel, from the first k on */
+    float *c;
+    int64_t ldc;
+    int rows, columns;
+    int add; /* c += the product, else c = */
+};
+
+struct cpu_gemm_kernel {
+    int rows_most, columns_most;
+    void (*tile)(const struct cpu_tile *t);
+    /* to[j · width + i] = factor · from[i · ld + j] for i < rows, j < columns; the rest of each row of `to` is cleared. */
+    void (*transpose)(const float *from, int64_t ld, int64_t rows, int64_t columns, float *to, int64_t width, float factor);
+};
+
+extern const struct cpu_gemm_kernel cpu_gemm_plain;
+#ifdef __x86_64__
+extern const struct cpu_gemm_kernel cpu_gemm_avx2, cpu_gemm_avx512;
+#endif
+
+#endif
