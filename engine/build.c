@@ -214,10 +214,26 @@ static void take_resources(struct build *b, struct build_step *bs, int sign) {
     const struct step *s = &b->session->graph.steps[bs->step];
     bs->cpu = s->resources.cpu ? s->resources.cpu : b->session->cpus;
     b->cpu_free -= sign * bs->cpu;
+    b->cpu_used += sign * bs->cpu;
     b->gpu_free -= sign * s->resources.gpu;
     if (sign > 0) b->mem_free -= s->resources.mem;
     else b->mem_free += s->resources.mem;
     if (s->resources.pool != NO_ID) b->session->graph.pools[s->resources.pool].used += sign;
+}
+
+/* A token for each processor beyond the first. With nothing running one's own must do, whatever the step asks for: who else would end? */
+static bool token_free(struct build *b, const struct step *s) {
+    int cpu = s->resources.cpu ? s->resources.cpu : b->session->cpus, wanted = b->cpu_used + cpu - 1;
+    if (b->tokens < wanted) b->tokens = jobserver_hold(b->session->jobserver, wanted);
+    if (b->tokens >= wanted || !b->running) return true;
+    b->starved = true;
+    return false;
+}
+
+static void return_tokens(struct build *b) {
+    int wanted = b->cpu_used > 1 ? b->cpu_used - 1 : 0;
+    if (b->tokens > wanted) b->tokens = jobserver_hold(b->session->jobserver, wanted);
+    if (!b->running) jobserver_refill(b->session->jobserver);
 }
 
 struct reason {
@@ -247,10 +263,11 @@ static void start(struct build *b, uint32_t index) {
 }
 
 static void start_what_fits(struct build *b) {
-    for (uint32_t i = 0; i < b->queue_count && !b->stopping;) {
+    b->starved = false;
+    for (uint32_t i = 0; i < b->queue_count && !b->stopping && b->cpu_free > 0;) {
         uint32_t step = b->queue[i];
-        if (b->cpu_free <= 0) return;
-        if (!resources_free(b, &b->session->graph.steps[step])) {
+        const struct step *s = &b->session->graph.steps[step];
+        if (!resources_free(b, s) || !token_free(b, s)) {
             i++; /* a smaller one behind it may fit */
             continue;
         }
@@ -258,6 +275,7 @@ static void start_what_fits(struct build *b) {
         start(b, step);
         i = 0;
     }
+    return_tokens(b);
 }
 
 /* -- settling */
@@ -317,7 +335,8 @@ static void on_settled(void *ctx, void *arg) {
 static void remove_folder(struct build_step *bs) {
     struct err ignored;
     if (bs->folder) sys_remove_tree(bs->folder, &ignored);
-    bs->folder = NULL;
+    if (bs->first_folder) sys_remove_tree(bs->first_folder, &ignored);
+    bs->folder = bs->first_folder = NULL;
 }
 
 static void on_finished(struct build *b, struct build_step *bs, const struct worker_result *r) {
@@ -333,6 +352,11 @@ static void on_finished(struct build *b, struct build_step *bs, const struct wor
         if (settle_inputs_unchanged(bs, &e)) {
             remove_folder(bs);
             finish_failed(bs, e.text, NULL);
+            return;
+        }
+        if (repro_run_again(bs)) {
+            step_set_state(step, STEP_QUEUED);
+            queue_add(b, bs->step);
             return;
         }
         step_set_state(step, STEP_SETTLING);
@@ -409,10 +433,11 @@ static int commit(struct build *b, struct err *e) {
 static int wait_for_events(struct build *b, int signal_fd, struct err *e) {
     struct session *s = b->session;
     struct pollfd fds[] = {{.fd = workers_fd(s->workers), .events = POLLIN}, {.fd = jobs_fd(s->jobs), .events = POLLIN},
-                           {.fd = signal_fd, .events = POLLIN}};
+                           {.fd = signal_fd, .events = POLLIN},
+                           {.fd = b->starved ? jobserver_fd(s->jobserver) : -1, .events = POLLIN}};
     int timeout = workers_wait_ms(s->workers);
     if (ui_live(s->ui) && (timeout < 0 || timeout > 100)) timeout = 100;
-    if (poll(fds, 3, timeout) < 0 && errno != EINTR) return err_errno(e, "poll");
+    if (poll(fds, 4, timeout) < 0 && errno != EINTR) return err_errno(e, "poll");
     if (workers_poll(s->workers, on_worker_event, b, e)) return -1;
     if (fds[1].revents) jobs_drain(s->jobs, b);
     if (fds[2].revents) on_signal(b, signal_fd);

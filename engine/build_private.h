@@ -36,6 +36,9 @@ struct build_step {
     const char *lineage;      /* the last answer, kept until the step is done */
     int cpu, gpu;             /* held while it runs */
     uint64_t mem;
+    struct placed *first;     /* --check-repro: what the first of two runs made, in first_folder */
+    uint32_t first_count;
+    const char *first_folder;
     bool logged;
     double seconds;
     uint64_t peak_bytes;
@@ -54,7 +57,9 @@ struct build {
     uint32_t *queue;          /* steps in STEP_QUEUED: a heap, the longest way to the end first */
     uint32_t queue_count;
     uint32_t running, settling, done;
-    int cpu_free, gpu_free;
+    int cpu_free, gpu_free, cpu_used;
+    int tokens;               /* held of the jobserver's */
+    bool starved;             /* a step would fit if there were a token for it */
     uint64_t mem_free;
     bool stopping;            /* nothing new starts */
     bool interrupted;
@@ -77,6 +82,10 @@ int build_step_record(struct build_step *bs, bool ran, struct err *e); /* after 
 void settle_built(void *build_step);    /* work: checks, stores and places what the step made */
 void settle_restored(void *build_step); /* work: brings outputs from the store */
 int settle_inputs_unchanged(struct build_step *bs, struct err *e);
+
+/* build_repro.c: --check-repro */
+bool repro_run_again(struct build_step *bs);                    /* after a run that ended well: whether a second is due; keeps what the first made */
+int repro_compare(const struct build_step *bs, struct err *e);  /* on a job's thread: the two runs' outputs */
 
 /* build.c */
 void build_finish_step(struct build *b, uint32_t step, enum step_state state, const struct ui_finish *finish);

@@ -30,6 +30,7 @@ static const struct option_row {
     {'s', "silent", OPTION_FLAG, offsetof(struct options, silent), NULL, "show failures only"},
     {0, "explain", OPTION_FLAG, offsetof(struct options, explain), NULL, "say why each step runs"},
     {0, "device", OPTION_TEXT, offsetof(struct options, device), "NAME", "auto, cpu or cuda: where steps compute (default: auto)"},
+    {0, "check-repro", OPTION_FLAG, offsetof(struct options, check_repro), NULL, "run each deterministic step twice and compare the bytes"},
     {0, "json", OPTION_FLAG, offsetof(struct options, json), NULL, "events as JSON lines on stdout (docs/events.md)"},
     {0, "trace", OPTION_TEXT, offsetof(struct options, trace), "FILE", "write a Chrome trace of the build"},
     {0, "color", OPTION_COLOR, offsetof(struct options, color), "WHEN", "auto, always or never"},

@@ -123,7 +123,8 @@ int session_begin(struct session *s, const struct options *o, bool read_only, st
     s->home = arena_strdup(&s->graph.arena, home);
     free(home);
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    s->cpus = o->jobs ? o->jobs : processors > 0 ? (int)processors : 1;
+    if (jobserver_open(o->jobs, processors > 0 ? (int)processors : 1, &s->jobserver, e)) return -1;
+    s->cpus = jobserver_jobs(s->jobserver);
     struct sysinfo info;
     s->memory = sysinfo(&info) ? UINT64_MAX : (uint64_t)info.totalram * info.mem_unit;
     struct file_stat st;
@@ -154,6 +155,7 @@ void session_watch(struct session *s, const char *path) {
 void session_close(struct session *s) {
     jobs_stop(s->jobs);
     if (s->workers) workers_stop(s->workers);
+    jobserver_close(s->jobserver);
     if (s->store) store_close(s->store);
     if (s->state) state_close(s->state);
     if (s->lock_fd >= 0) sys_unlock(s->lock_fd);

@@ -4,6 +4,7 @@
 
 #include "graph.h"
 #include "jobs.h"
+#include "jobserver.h"
 #include "plugins.h"
 #include "rules.h"
 #include "state.h"
@@ -43,6 +44,7 @@ struct session {
     struct workers *workers;
     struct plugins plugins;
     struct jobs *jobs;
+    struct jobserver *jobserver;
     struct ui *ui;
     const char *device;       /* "cpu" or "cuda" */
     int cpus, gpus;           /* what the scheduler may hand out */

@@ -35,6 +35,7 @@ void settle_built(void *arg) {
     struct err *e = &bs->error;
     bs->status = 0;
     for (uint32_t i = 0; i < bs->output_count && !bs->status; i++) bs->status = check_made(&bs->outputs[i], e);
+    if (!bs->status) bs->status = repro_compare(bs, e);
     for (uint32_t i = 0; i < bs->output_count && !bs->status; i++) {
         struct placed *o = &bs->outputs[i];
         bs->status = store_put(store, o->private_path, &o->artifact, e);
@@ -45,6 +46,7 @@ void settle_built(void *arg) {
     struct err ignored;
     if (!bs->status && bs->checkpoint) sys_remove_tree(bs->checkpoint, &ignored); /* what stays is only cleaned later */
     sys_remove_tree(bs->folder, &ignored);
+    if (bs->first_folder) sys_remove_tree(bs->first_folder, &ignored);
 }
 
 void settle_restored(void *arg) {
