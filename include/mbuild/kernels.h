@@ -135,7 +135,7 @@ int mbk_conv2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tenso
 int mbk_conv2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
                         const struct mbk_tensor *dy, const struct mbk_tensor *dx, const struct mbk_tensor *dweight, const struct mbk_tensor *dbias);
 int mbk_maxpool2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *y,
-                  const struct mbk_tensor *argmax /* I32 like y: index into x's image; the first of equals */);
+                  const struct mbk_tensor *argmax /* I32 like y, optional: the element's index in x's image [H, W, C]; the first of equals; NaN counts as greatest */);
 int mbk_maxpool2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *argmax, const struct mbk_tensor *dy, const struct mbk_tensor *dx);
 int mbk_avgpool2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *y); /* padding counts */
 int mbk_avgpool2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *dy, const struct mbk_tensor *dx);
@@ -157,8 +157,9 @@ int mbk_argmax(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tenso
 int mbk_top_k(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *values /* [R, n] */, const struct mbk_tensor *indices /* I32 */); /* descending, ties by index */
 int mbk_sum_rows(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *out /* [C], added to */);
 int mbk_sum(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *out /* F32 scalar, set */);
-int mbk_min_max(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *out /* F32 [2], set */);
-/* Counts float values in `bins` equal parts of [least, most]; outside values go to the first and last. counts I64 [bins], added to. */
+int mbk_min_max(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *out /* F32 [2], set; NaN if there is one */);
+/* Counts float values in `bins` equal parts of [least, most]; outside values go to the first and last, NaN
+ * nowhere. The bin is ⌊(x − least) · (bins / (most − least))⌋ in float32. counts I64 [bins], added to. */
 int mbk_histogram(struct mbk *k, const struct mbk_tensor *x, float least, float most, const struct mbk_tensor *counts);
 
 /* -- Losses. `losses` F32 [R] (set), `dlogits` like logits (optional, set), already times `scale` (1/R for a mean).
@@ -236,7 +237,7 @@ int mbk_private_sum(struct mbk *k, const struct mbk_tensor *gradients, float mos
 
 /* -- Quantization. Symmetric, q = round-to-nearest-even(x / scale), scale = max|x| / 127 (a row of zeros: scale 1). */
 int mbk_quantize_rows(struct mbk *k, const struct mbk_tensor *x /* float [R, C] */, const struct mbk_tensor *q /* I8 */, const struct mbk_tensor *scales /* F32 [R], set */);
-int mbk_quantize(struct mbk *k, const struct mbk_tensor *x, float scale, const struct mbk_tensor *q /* I8, one given scale for all, saturating */);
+int mbk_quantize(struct mbk *k, const struct mbk_tensor *x, float scale, const struct mbk_tensor *q /* I8: one given scale for all; beyond ±127 saturates, NaN gives 0 */);
 int mbk_dequantize_rows(struct mbk *k, const struct mbk_tensor *q, const struct mbk_tensor *scales, const struct mbk_tensor *x);
 /* y = activation(x_scales[r] · w_scales[o] · (x wᵀ) + bias): x I8 [R, I], w I8 [O, I]; x_scales F32 [R] or scalar; y float32 or bfloat16. */
 int mbk_linear_int8(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *x_scales, const struct mbk_tensor *w,

@@ -42,12 +42,12 @@ VEC_MATH float sigmoid_slope(float x)
 #define LOOPS(name, value, slope) \
     CPU_CLONES static void name##_forward(const float *x, float *y, int64_t n) \
     { \
-        for (int64_t i = 0; i < n; i++) \
+        CPU_LOOP(i, n) \
             y[i] = value(x[i]); \
     } \
     CPU_CLONES static void name##_backward(const float *x, const float *dy, float *dx, int64_t n) \
     { \
-        for (int64_t i = 0; i < n; i++) \
+        CPU_LOOP(i, n) \
             dx[i] = dy[i] * slope(x[i]); \
     }
 

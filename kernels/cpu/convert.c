@@ -9,13 +9,13 @@
 
 CPU_CLONES static void widen(const uint16_t *from, float *to, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
+    CPU_LOOP(i, n)
         to[i] = cpu_bf16_to_float(from[i]);
 }
 
 CPU_CLONES static void narrow(const float *from, uint16_t *to, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
+    CPU_LOOP(i, n)
         to[i] = cpu_float_to_bf16(from[i]);
 }
 

@@ -65,6 +65,13 @@ void cpu_release(struct mbk *k, size_t mark);
 #define CPU_CLONES
 #endif
 
+/* A loop over independent elements, which the compiler need not prove: in place is the same element, and outputs overlap no other inputs. */
+#ifdef __clang__
+#define CPU_LOOP(i, n) _Pragma("clang loop vectorize(assume_safety)") for (int64_t i = 0; i < (n); i++)
+#else
+#define CPU_LOOP(i, n) _Pragma("GCC ivdep") for (int64_t i = 0; i < (n); i++)
+#endif
+
 /* -- Elements. */
 static inline float cpu_bf16_to_float(uint16_t h)
 {
@@ -115,7 +122,13 @@ enum { CPU_PIECE = 1024 };
     OP(gemm) \
     OP(activate) OP(activate_backward) \
     OP(add) OP(multiply) OP(scale) OP(axpy) OP(cast) \
-    OP(dropout) OP(random_normal) OP(random_uniform)
+    OP(dropout) OP(random_normal) OP(random_uniform) \
+    OP(conv2d) OP(conv2d_backward) \
+    OP(maxpool2d) OP(maxpool2d_backward) OP(avgpool2d) OP(avgpool2d_backward) \
+    OP(softmax) OP(softmax_backward) \
+    OP(argmax) OP(sum_rows) OP(sum) OP(min_max) OP(histogram) \
+    OP(cross_entropy) OP(bce_with_logits) OP(mse) OP(distillation) \
+    OP(adam) OP(sgd) OP(gradient_norm) OP(zero_gradients)
 
 #define CPU_DECLARE(name) __typeof__(*((struct mbk_backend *)0)->name) cpu_##name;
 CPU_OPERATIONS(CPU_DECLARE)

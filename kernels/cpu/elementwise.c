@@ -4,27 +4,27 @@
 CPU_CLONES static void add_loop(const float *a, const float *b, float *c, int64_t n, float factor)
 {
     (void)factor;
-    for (int64_t i = 0; i < n; i++)
+    CPU_LOOP(i, n)
         c[i] = a[i] + b[i];
 }
 
 CPU_CLONES static void multiply_loop(const float *a, const float *b, float *c, int64_t n, float factor)
 {
     (void)factor;
-    for (int64_t i = 0; i < n; i++)
+    CPU_LOOP(i, n)
         c[i] = a[i] * b[i];
 }
 
 CPU_CLONES static void axpy_loop(const float *a, const float *b, float *c, int64_t n, float factor)
 {
-    for (int64_t i = 0; i < n; i++)
+    CPU_LOOP(i, n)
         c[i] = a[i] + factor * b[i];
 }
 
 CPU_CLONES static void scale_loop(const float *a, const float *b, float *c, int64_t n, float factor)
 {
     (void)b;
-    for (int64_t i = 0; i < n; i++)
+    CPU_LOOP(i, n)
         c[i] = factor * a[i];
 }
 

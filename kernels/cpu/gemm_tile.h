@@ -72,6 +72,11 @@ TARGET static inline __attribute__((always_inline)) void tile_of(const struct cp
         tile_of(t, rows, vectors); \
     }
 
+static inline float scaled(float x, float factor)
+{
+    return factor == 1 ? x : factor * x;
+}
+
 /* In 8 × 8 blocks in registers; what is left over, one by one. */
 __attribute__((target("avx2"))) static void transpose(const float *from, int64_t ld, int64_t rows, int64_t columns, float *to, int64_t width,
                                                       float factor)
@@ -99,15 +104,15 @@ __attribute__((target("avx2"))) static void transpose(const float *from, int64_t
                 _mm256_permute2f128_ps(q2, q6, 0x31), _mm256_permute2f128_ps(q3, q7, 0x31),
             };
             for (int q = 0; q < 8; q++)
-                _mm256_storeu_ps(d + q * width, _mm256_mul_ps(f, t[q]));
+                _mm256_storeu_ps(d + q * width, factor == 1 ? t[q] : _mm256_mul_ps(f, t[q]));
         }
         for (int64_t q = j; q < j + 8; q++)
             for (int64_t i = whole_rows; i < rows; i++)
-                to[q * width + i] = factor * from[i * ld + q];
+                to[q * width + i] = scaled(from[i * ld + q], factor);
     }
     for (int64_t j = whole_columns; j < columns; j++)
         for (int64_t i = 0; i < rows; i++)
-            to[j * width + i] = factor * from[i * ld + j];
+            to[j * width + i] = scaled(from[i * ld + j], factor);
     for (int64_t j = 0; rows < width && j < columns; j++)
         for (int64_t i = rows; i < width; i++)
             to[j * width + i] = 0;

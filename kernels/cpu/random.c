@@ -72,7 +72,7 @@ CPU_CLONES static void make_dropout(const struct work *w, const uint32_t words[W
 {
     uint64_t least = (uint64_t)ceil((double)w->a * 4294967296.0);
     float factor = w->b;
-    for (int64_t i = 0; i < n; i++)
+    CPU_LOOP(i, n)
         y[i] = words[i] >= least ? x[i] * factor : 0.0f;
 }
 
@@ -87,7 +87,7 @@ CPU_CLONES static void make_uniform(const struct work *w, const uint32_t words[W
 {
     float least = w->a, span = w->b - w->a;
     (void)x;
-    for (int64_t i = 0; i < n; i++)
+    CPU_LOOP(i, n)
         y[i] = least + span * ((float)(int32_t)(words[i] >> 8) * 5.9604644775390625e-8f);
 }
 

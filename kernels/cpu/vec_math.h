@@ -99,18 +99,50 @@ VEC_MATH float vec_sigmoid(float x)
     return 1.0f / (1.0f + vec_exp(-x));
 }
 
-/* Sums and greatest of a row, in 16 lanes that are joined in a fixed order: vectors of any width give the same bits. */
+/* Sums over a row go into 16 lanes, element i to lane i % 16, which are joined in a fixed order: vectors of any width give the same bits. */
 enum { VEC_LANES = 16 };
 
-VEC_MATH float vec_join_sum(const float lane[VEC_LANES])
+VEC_MATH float vec_join(float lane[VEC_LANES])
 {
-    float s[VEC_LANES];
-    for (int i = 0; i < VEC_LANES; i++)
-        s[i] = lane[i];
     for (int width = VEC_LANES / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++)
-            s[i] += s[i + width];
-    return s[0];
+            lane[i] += lane[i + width];
+    return lane[0];
+}
+
+/* VEC_SUM(sum, i, n, expression in i): sum = Σ expression, i from 0 to n − 1. The expression may write to element i of an array. */
+#define VEC_SUM(sum, i, n, expression) \
+    do { \
+        float lane_[VEC_LANES] = { 0 }; \
+        int64_t i_ = 0; \
+        for (; i_ + VEC_LANES <= (n); i_ += VEC_LANES) \
+            for (int l_ = 0; l_ < VEC_LANES; l_++) { \
+                int64_t i = i_ + l_; \
+                lane_[l_] += (expression); \
+            } \
+        for (int l_ = 0; i_ < (n); i_++, l_++) { \
+            int64_t i = i_; \
+            lane_[l_] += (expression); \
+        } \
+        (sum) = vec_join(lane_); \
+    } while (0)
+
+/* The greatest of a row, NaN overlooked; minus infinity of none. */
+VEC_MATH float vec_max(const float *x, int64_t n)
+{
+    float lane[VEC_LANES];
+    for (int l = 0; l < VEC_LANES; l++)
+        lane[l] = -__builtin_inff();
+    int64_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES)
+        for (int l = 0; l < VEC_LANES; l++)
+            lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+    for (int l = 0; i < n; i++, l++)
+        lane[l] = x[i] > lane[l] ? x[i] : lane[l];
+    for (int width = VEC_LANES / 2; width > 0; width /= 2)
+        for (int l = 0; l < width; l++)
+            lane[l] = lane[l + width] > lane[l] ? lane[l + width] : lane[l];
+    return lane[0];
 }
 
 #endif
