@@ -182,6 +182,17 @@ static int parse_escape(struct parser *p, struct buf *b) {
     return 0;
 }
 
+static int parse_character(struct parser *p, struct buf *b) {
+    unsigned char ahead[4] = {0}; /* the text may end in the middle of a character */
+    size_t left = p->length - p->at;
+    memcpy(ahead, p->text + p->at, left < sizeof ahead ? left : sizeof ahead);
+    size_t n = utf8_length(ahead);
+    if (!n) return parse_fail(p, "bytes in a string that are not UTF-8");
+    buf_add(b, ahead, n);
+    p->at += n;
+    return 0;
+}
+
 static int parse_string(struct parser *p, const char **out, uint32_t *length) {
     struct buf b = {0};
     p->at++;
@@ -196,11 +207,11 @@ static int parse_string(struct parser *p, const char **out, uint32_t *length) {
             parse_fail(p, "a control character in a string");
             goto fail;
         }
-        p->at++;
         if (c == '\\') {
+            p->at++;
             if (parse_escape(p, &b)) goto fail;
-        } else {
-            buf_addc(&b, (char)c);
+        } else if (parse_character(p, &b)) {
+            goto fail;
         }
     }
     p->at++;
