@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 
 
 /* Before what mbk_alloc returns stands its size; 256 bytes of room keep the alignment. */
@@ -134,6 +137,9 @@ static void look(struct cpu *c)
     if (c->level == CPU_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         c->level = CPU_AVX512;
+    /* AVX-VNNI has no name in the compilers' lists: leaf 7.1, EAX bit 4. */
+    unsigned a, b, cx, d;
+    c->avx_vnni = c->level >= CPU_AVX2 && __get_cpuid_count(7, 1, &a, &b, &cx, &d) && (a >> 4 & 1);
     c->avx512_vnni = c->level == CPU_AVX512 && __builtin_cpu_supports("avx512vnni");
 #endif
     const char *limit = getenv("MBK_CPU");
@@ -142,6 +148,7 @@ static void look(struct cpu *c)
     if (limit && strcmp(limit, "avx2") == 0 && c->level > CPU_AVX2)
         c->level = CPU_AVX2;
     c->avx512_vnni &= c->level == CPU_AVX512;
+    c->avx_vnni &= c->level >= CPU_AVX2 && !(limit && strcmp(limit, "avx2") == 0);
 }
 
 static int cpu_available(int index)

@@ -72,6 +72,13 @@ void cpu_release(struct mbk *k, size_t mark);
 #define CPU_LOOP(i, n) _Pragma("GCC ivdep") for (int64_t i = 0; i < (n); i++)
 #endif
 
+/* Before a loop over registers, which must not stay a loop. */
+#ifdef __clang__
+#define CPU_UNROLL _Pragma("unroll")
+#else
+#define CPU_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* -- Elements. */
 static inline float cpu_bf16_to_float(uint16_t h)
 {
@@ -119,7 +126,7 @@ enum { CPU_PIECE = 1024 };
 
 /* -- The operations there are, a line for each file; cpu_NAME is the entry NAME of struct mbk_backend. */
 #define CPU_OPERATIONS(OP) \
-    OP(gemm) \
+    OP(gemm) OP(linear_int8) OP(quantize_rows) OP(quantize) OP(dequantize_rows) \
     OP(activate) OP(activate_backward) \
     OP(add) OP(multiply) OP(scale) OP(axpy) OP(cast) \
     OP(dropout) OP(random_normal) OP(random_uniform) \

@@ -274,6 +274,8 @@ static const struct cpu_gemm_kernel *choose_kernel(const struct mbk *k)
 
 int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
 {
+    if (g->a_type == MBK_I8)
+        return cpu_gemm_int8(k, g);
     int floats = g->a_type == MBK_F32 || g->a_type == MBK_BF16;
     if (!floats || (g->b_type != MBK_F32 && g->b_type != MBK_BF16))
         return mbk_unsupported(k, "matmul", floats ? g->b_type : g->a_type);

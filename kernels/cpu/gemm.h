@@ -32,4 +32,7 @@ extern const struct cpu_gemm_kernel cpu_gemm_plain;
 extern const struct cpu_gemm_kernel cpu_gemm_avx2, cpu_gemm_avx512;
 #endif
 
+/* Products of bytes (int8.c). */
+int cpu_gemm_int8(struct mbk *k, const struct mbk_gemm *g);
+
 #endif

@@ -14,33 +14,26 @@
 
 enum { COLUMNS = VECTORS * WIDTH };
 
-/* Loops over registers must not stay loops. */
-#ifdef __clang__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
 /* rows and vectors are constants wherever this is inlined, so that all sums stay in registers. */
 TARGET static inline __attribute__((always_inline)) void tile_of(const struct cpu_tile *t, int rows, int vectors)
 {
     V sum[ROWS][VECTORS];
-    UNROLL
+    CPU_UNROLL
     for (int i = 0; i < rows; i++)
-        UNROLL
+        CPU_UNROLL
         for (int j = 0; j < vectors; j++)
             sum[i][j] = V_ZERO;
     const float *a = t->a, *b = t->b;
     int64_t a_row = t->a_row, a_step = t->a_step;
     for (int64_t p = 0; p < t->k; p++) {
         V column[VECTORS];
-        UNROLL
+        CPU_UNROLL
         for (int j = 0; j < vectors; j++)
             column[j] = V_LOAD(b + j * WIDTH);
-        UNROLL
+        CPU_UNROLL
         for (int i = 0; i < rows; i++) {
             V one = V_ONE(a[i * a_row]);
-            UNROLL
+            CPU_UNROLL
             for (int j = 0; j < vectors; j++)
                 sum[i][j] = V_FMA(one, column[j], sum[i][j]);
         }
@@ -48,10 +41,10 @@ TARGET static inline __attribute__((always_inline)) void tile_of(const struct cp
         b += COLUMNS;
     }
     V_MASK part = V_PART(t->columns - (vectors - 1) * WIDTH);
-    UNROLL
+    CPU_UNROLL
     for (int i = 0; i < rows; i++) {
         float *c = t->c + i * t->ldc;
-        UNROLL
+        CPU_UNROLL
         for (int j = 0; j < vectors - 1; j++) {
             V v = sum[i][j];
             if (t->add)

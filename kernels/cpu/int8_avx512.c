@@ -1,0 +1,46 @@
+/* int8_avx512.c: 8-bit products by AVX-512 VNNI: 64 products and sums an instruction, bytes of a unsigned and so offset by 128. */
+#include "int8.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+
+#define NAME(x) x
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vnni")))
+#define V __m512i
+#define A __m512i
+#define V_ZERO _mm512_setzero_si512()
+#define V_LOAD(p) _mm512_loadu_si512(p)
+#define A_FOUR(p) _mm512_xor_si512(_mm512_set1_epi32(four_bytes(p)), _mm512_set1_epi32((int)0x80808080))
+#define V_DOT(sum, a, b) _mm512_dpbusd_epi32(sum, a, b)
+#define V_SAVE(p, v, n) _mm512_mask_storeu_epi32(p, (__mmask16)((1u << (n)) - 1), v)
+enum { WIDTH = 16, ROWS = 8, VECTORS = 3 };
+
+static inline int four_bytes(const int8_t *p)
+{
+    int four;
+    memcpy(&four, p, sizeof four);
+    return four;
+}
+
+#include "int8_tile.h"
+
+#define ROW_OF_TILES(rows) TILE_FUNCTION(rows, 1) TILE_FUNCTION(rows, 2) TILE_FUNCTION(rows, 3)
+ROW_OF_TILES(1)
+ROW_OF_TILES(2)
+ROW_OF_TILES(3)
+ROW_OF_TILES(4)
+ROW_OF_TILES(5)
+ROW_OF_TILES(6)
+ROW_OF_TILES(7)
+ROW_OF_TILES(8)
+
+static void tile(const struct cpu_int8_tile *t)
+{
+#define ENTRIES(rows) { tile_##rows##_1, tile_##rows##_2, tile_##rows##_3 }
+    static void (*const tiles[ROWS][VECTORS])(const struct cpu_int8_tile *t) = { ENTRIES(1), ENTRIES(2), ENTRIES(3), ENTRIES(4),
+                                                                                ENTRIES(5), ENTRIES(6), ENTRIES(7), ENTRIES(8) };
+    tiles[t->rows - 1][(t->columns - 1) / WIDTH](t);
+}
+
+const struct cpu_int8_kernel cpu_int8_avx512_vnni = { "AVX-512 VNNI", ROWS, VECTORS * WIDTH, 128, tile };
+#endif
