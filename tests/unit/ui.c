@@ -290,6 +290,22 @@ TEST("a message about a rule file begins its line") {
     CHECK_CONTAINS(print_build((struct ui_options){0}, pointed_build)->err, "\nmbuild.lua:3: no such thing\n");
 }
 
+static void long_build(struct ui *u) {
+    ui_build_started(u, "mbuild", 1, -1);
+    ui_step_started(u, "teacher", "train", NULL, NULL);
+    ui_progress(u, "teacher", 1, 10, "epoch 1/10");
+    u->running[0]->started_ns -= 125000000000;
+    u->running[0]->told_ns -= 125000000000;
+    u->running[0]->first_ns -= 125000000000;
+    ui_progress(u, "teacher", 6, 10, "epoch 6/10");
+    ui_progress(u, "teacher", 7, 10, "epoch 7/10");
+}
+
+TEST("where there is no live area, a step that takes minutes says once a minute how far it is") {
+    CHECK_STR(print_build((struct ui_options){0}, long_build)->out, " running teacher (train) for 2:05, 60 %, 1:40 left, epoch 6/10\n");
+    CHECK_STR(print_build((struct ui_options){.silent = true}, long_build)->out, "");
+}
+
 /* Parses each line; returns how many there are. */
 static uint32_t check_json(const char *text, struct arena *a) {
     uint32_t lines = 0;
