@@ -95,9 +95,9 @@ int schema_parse(const char *json, size_t length, struct arena *a, struct plugin
     p->help = value_get_string(root, "help");
     if (!p->name || !p->version) return err_set(e, "a descriptor without name or version");
     const struct value *abi = value_get(root, "abi"), *list = value_get(root, "libraries");
-    if (abi && abi->type == VALUE_LIST && abi->count == 2) {
-        p->abi_major = (int)value_number(&abi->items[0]);
-        p->abi_minor = (int)value_number(&abi->items[1]);
+    if (abi && abi->type == VALUE_LIST && abi->count == 2 && abi->items[0].type == VALUE_INT && abi->items[1].type == VALUE_INT) {
+        p->abi_major = (int)abi->items[0].integer;
+        p->abi_minor = (int)abi->items[1].integer;
     }
     if (list && list->type == VALUE_LIST) {
         p->libraries = arena_alloc(a, list->count * sizeof *p->libraries);
