@@ -29,8 +29,8 @@ struct ui_area {
     struct buf above;     /* lines that wait to go above the area */
     struct buf frame;     /* what stands on the terminal */
     struct buf next;
-    uint32_t widths[MOST_ROWS + 2]; /* of the frame's lines */
     uint32_t lines;       /* of the frame; 0: none stands */
+    uint32_t columns;     /* that the terminal had then */
     int64_t drawn_ns;
 };
 
@@ -183,10 +183,6 @@ static struct layout plan(const struct row *rows, uint32_t count, uint32_t width
 
 /* -- the frame */
 
-static void end_line(struct ui_area *a, uint32_t *lines, uint32_t columns) {
-    a->widths[(*lines)++] = columns;
-}
-
 /* "3/12  2 running  0:15  0:58 left", as much of it as fits. */
 static void add_status(const struct ui *u, struct buf *b, uint32_t width, int64_t now) {
     struct buf parts[5] = {{0}};
@@ -218,7 +214,7 @@ static void add_status(const struct ui *u, struct buf *b, uint32_t width, int64_
 static uint32_t compose(struct ui *u, int64_t now, uint32_t columns, uint32_t rows) {
     struct ui_area *a = u->area;
     struct row shown[MOST_ROWS] = {{0}};
-    uint32_t width = columns > 1 ? columns - 1 : 1, lines = 0;
+    uint32_t width = columns > 1 ? columns - 1 : 1;
     uint32_t most = rows / 2 > 1 ? rows / 2 : 1, count = u->running_count;
     if (most > MOST_ROWS) most = MOST_ROWS;
     if (count > most) count = most > 1 ? most - 1 : 1;
@@ -239,7 +235,6 @@ static uint32_t compose(struct ui *u, int64_t now, uint32_t columns, uint32_t ro
     for (uint32_t i = 0; i < count; i++) {
         add_row(u, &a->next, &shown[i], &l);
         buf_addc(&a->next, '\n');
-        end_line(a, &lines, width);
         buf_free(&shown[i].name);
         buf_free(&shown[i].what);
         buf_free(&shown[i].clock);
@@ -252,11 +247,9 @@ static uint32_t compose(struct ui *u, int64_t now, uint32_t columns, uint32_t ro
         ui_add_fit(&a->next, more.data, width);
         buf_addc(&a->next, '\n');
         buf_free(&more);
-        end_line(a, &lines, width);
     }
     add_status(u, &a->next, width, now);
-    end_line(a, &lines, width);
-    return lines;
+    return count + (u->running_count > count) + 1;
 }
 
 /* -- the terminal */
@@ -264,7 +257,18 @@ static uint32_t compose(struct ui *u, int64_t now, uint32_t columns, uint32_t ro
 /* Goes to the area's first row. What was drawn for a wider terminal may take several rows a line now. */
 static void go_up(struct ui_area *a, struct buf *b, uint32_t columns) {
     uint32_t rows = 0;
-    for (uint32_t i = 0; i < a->lines; i++) rows += columns && a->widths[i] > columns ? (a->widths[i] + columns - 1) / columns : 1;
+    for (const char *at = buf_str(&a->frame); a->lines; at++) {
+        struct buf plain = {0}, line = {0};
+        size_t n = strcspn(at, "\n");
+        buf_add(&line, at, n);
+        ui_clean(&plain, buf_str(&line), true);
+        uint32_t used = ui_columns(buf_str(&plain));
+        rows += columns && used > columns ? (used + columns - 1) / columns : 1;
+        buf_free(&plain);
+        buf_free(&line);
+        at += n;
+        if (!*at) break;
+    }
     buf_addc(b, '\r');
     if (rows > 1) buf_addf(b, "\033[%uA", rows - 1);
 }
@@ -286,7 +290,7 @@ static void put(struct ui *u, const struct buf *b) {
 
 static void draw(struct ui *u, int64_t now) {
     struct ui_area *a = u->area;
-    uint32_t columns, rows, old[MOST_ROWS + 2], lines;
+    uint32_t columns, rows;
     a->drawn_ns = now;
     if (ui_term_resumed()) a->lines = 0;
     if (!a->lines && now - u->started_ns < PATIENCE_NS) {
@@ -298,14 +302,9 @@ static void draw(struct ui *u, int64_t now) {
     ui_term_size(u->out.fd, &columns, &rows);
     if (!columns) columns = 80;
     if (!rows) rows = 24;
-    memcpy(old, a->widths, sizeof old);
-    lines = compose(u, now, columns, rows);
-    bool same = a->lines == lines && !a->above.len && a->next.len == a->frame.len && !memcmp(a->next.data, a->frame.data, a->next.len) &&
-                old[0] == a->widths[0];
+    uint32_t lines = compose(u, now, columns, rows);
+    bool same = a->lines && !a->above.len && columns == a->columns && !strcmp(buf_str(&a->next), buf_str(&a->frame));
     if (same) return;
-    uint32_t now_widths[MOST_ROWS + 2];
-    memcpy(now_widths, a->widths, sizeof now_widths);
-    memcpy(a->widths, old, sizeof old);
     struct buf b = {0};
     if (a->lines) go_up(a, &b, columns);
     add_over(&b, &a->above);
@@ -318,8 +317,8 @@ static void draw(struct ui *u, int64_t now) {
     struct buf t = a->frame;
     a->frame = a->next;
     a->next = t;
-    memcpy(a->widths, now_widths, sizeof now_widths);
     a->lines = lines;
+    a->columns = columns;
 }
 
 /* Takes the area away; what scrolled above stays. */
