@@ -126,7 +126,8 @@ void cpu_release(struct mbk *k, size_t mark)
     c->scratch_cap = c->scratch_peak;
 }
 
-/* -- What this processor can do. MBK_CPU in the environment takes it down a level, for tests and for finding faults. */
+/* -- What this processor can do. MBK_CPU=plain, avx2 or avx-vnni in the environment takes it down to that, for tests and
+ * for finding faults. */
 
 static void look(struct cpu *c)
 {
@@ -145,7 +146,7 @@ static void look(struct cpu *c)
     const char *limit = getenv("MBK_CPU");
     if (limit && strcmp(limit, "plain") == 0)
         c->level = CPU_PLAIN;
-    if (limit && strcmp(limit, "avx2") == 0 && c->level > CPU_AVX2)
+    if (limit && (strcmp(limit, "avx2") == 0 || strcmp(limit, "avx-vnni") == 0) && c->level > CPU_AVX2)
         c->level = CPU_AVX2;
     c->avx512_vnni &= c->level == CPU_AVX512;
     c->avx_vnni &= c->level >= CPU_AVX2 && !(limit && strcmp(limit, "avx2") == 0);
