@@ -41,6 +41,7 @@ static const char *const statements[STATE_STATEMENTS] = {
                        " FROM run ORDER BY id DESC LIMIT ?1",
     [STATE_PUT_RUN_STEP] = "INSERT INTO run_step (run_id, step, status, key, seconds, log, message, params, metrics)"
                            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [STATE_PRUNE_RUN_STEPS] = "DELETE FROM run_step WHERE id <= (SELECT max(id) FROM run_step) - ?1",
 #define RUN_STEPS "SELECT run_id, step, status, key, seconds, log, message, params, metrics FROM run_step "
     [STATE_RUN_STEPS] = RUN_STEPS "ORDER BY id DESC LIMIT ?3",
     [STATE_RUN_STEPS_OF_RUN] = RUN_STEPS "WHERE run_id = ?1 ORDER BY id DESC LIMIT ?3",

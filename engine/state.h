@@ -2,7 +2,11 @@
  * from, which outputs a key gave (the action cache), past runs, plugin descriptors.
  *
  * Writes are gathered in one transaction that state_commit ends; a killed build loses what came after its last commit, and
- * nothing else. Structs handed out point into the caller's arena. Main thread only.
+ * nothing else. A power cut may take the last commits with it, never the file. Structs handed out point into the caller's arena. Main
+ * thread only; an `each` may write, but not call the function that calls it.
+ *
+ * Errors name the file, what SQLite says and what to do. A row that isn't as it was written (types, lengths, a checksum) is passed over as
+ * if it weren't there. Damage that is met after opening is an error, and state_close then moves the file aside.
  */
 #ifndef ENGINE_STATE_H
 #define ENGINE_STATE_H
@@ -14,7 +18,8 @@ struct state;
 
 /* Opens or creates it. An older layout is migrated, a newer one refused with advice. A damaged database is moved
  * aside (state.db.damaged) with a warning in *note (free it): everything can be rebuilt. `read_only` opens what is there without
- * writing, an absent one as empty. */
+ * writing, also where the folder can't be written; an absent or damaged one counts as empty. What it shows is one moment, however long
+ * it is open. */
 int state_open(const char *path, bool read_only, struct state **out, char **note, struct err *e);
 int state_commit(struct state *s, struct err *e); /* ends the transaction, begins the next; cheap when nothing was written */
 void state_close(struct state *s);                /* commits */
@@ -76,7 +81,7 @@ int state_prune_actions(struct state *s, int64_t older_than_ms, uint32_t *droppe
 /* -- Durations by step name, for the critical path and the time left; kept when a record goes. 0 if never run. */
 double state_get_duration(struct state *s, const char *step);
 
-/* -- Runs. */
+/* -- Runs. The rows of the last million steps are kept, those of runs all. */
 struct state_run {
     int64_t id, started_ms;
     double seconds;            /* -1: never ended (killed) */
@@ -91,6 +96,7 @@ struct state_run_step {
     double seconds;
     const char *log, *message, *params, *metrics; /* log: path of the step's log or NULL */
 };
+/* Commits, so that a build which is killed at once is in the history and its id, which names a folder of logs, is not used again. */
 int state_begin_run(struct state *s, const char *command, int64_t *id, struct err *e);
 int state_end_run(struct state *s, const struct state_run *r, struct err *e);
 int state_put_run_step(struct state *s, const struct state_run_step *r, struct err *e);

@@ -1,11 +1,14 @@
 /* state_run.c: past runs and what came of each step in them; see state.h. History is told, never relied on. */
 #include "state_private.h"
 
+#define STEPS_KEPT 1000000
+
 /* -- runs */
 
 int state_begin_run(struct state *s, const char *command, int64_t *id, struct err *e) {
     if (state_exec(s, STATE_PUT_RUN, e, "it", sys_wall_ms(), command)) return -1;
     *id = sqlite3_last_insert_rowid(s->db);
+    if (state_exec(s, STATE_PRUNE_RUN_STEPS, e, "i", (int64_t)STEPS_KEPT)) return -1;
     return state_commit(s, e);
 }
 

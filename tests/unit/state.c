@@ -366,6 +366,22 @@ TEST("the steps of runs are found by run, by name, by both, and all; the newest 
     state_close(s);
 }
 
+TEST("a new run lets the oldest of more than a million step rows go") {
+    state_close(open_new());
+    sql(path_in("state.db"), "INSERT INTO run_step VALUES (1, 1, 'a', 'built', zeroblob(32), 0, '', '', '', ''), (2, 1, 'b', 'built', zeroblob(32), 0, '', '', '', ''),"
+                             " (1000001, 2, 'c', 'built', zeroblob(32), 0, '', '', '', '')");
+    struct state *s = open_new();
+    struct arena a = {0};
+    struct runs all = {.count = 0};
+    int64_t id;
+    OK(state_begin_run(s, "mbuild", &id, &e));
+    OK(state_each_run_step(s, 0, NULL, 4, &a, take_run_step, &all, &e));
+    CHECK_EQ(all.count, 2);
+    CHECK_STR(all.step[1].step, "b");
+    arena_free(&a);
+    state_close(s);
+}
+
 TEST("a note is the last text that was put under its name") {
     struct state *s = open_new();
     struct arena a = {0};
@@ -577,6 +593,27 @@ TEST("a file that is no database is moved aside with what lies beside it, and sa
     s = open_new();
     CHECK_EQ(count_records(s), 1);
     state_close(s);
+    buf_free(&b);
+}
+
+TEST("moving aside takes along what SQLite keeps beside the file, and leaves nothing of an earlier one") {
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
+    struct buf b = {0};
+    char name[64];
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "state.db%s", suffixes[i]);
+        if (i < 2) write_text(path_in(name), suffixes[i], strlen(suffixes[i]));
+        snprintf(name, sizeof name, "state.db.damaged%s", suffixes[i]);
+        write_text(path_in(name), "earlier", 7);
+    }
+    OK(state_move_aside(path_in("state.db"), &e));
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "state.db%s", suffixes[i]);
+        CHECK(access(path_in(name), F_OK));
+        snprintf(name, sizeof name, "state.db.damaged%s", suffixes[i]);
+        buf_clear(&b);
+        CHECKF(!sys_read_file(path_in(name), &b, &e) == (i < 2) && !strcmp(buf_str(&b), i < 2 ? suffixes[i] : ""), "%s", name);
+    }
     buf_free(&b);
 }
 

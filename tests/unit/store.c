@@ -308,6 +308,7 @@ static void put_under_faults(const void *arg) {
         } else {
             CHECKF(artifact_same(&a, &whole) && store_has(s, &whole), "%s: it said that all went well", spec);
         }
+        if (s) CHECKF(count_temps() == 0, "%s: a temporary file stays while the store is open", spec);
         store_close(s);
         s = open_store(); /* whatever happened, all that bears a name is right, and it can be done again */
         int reported = 0;
