@@ -1,0 +1,194 @@
+/* evaluate.c: the step `evaluate`: a model's figures on data that it has not seen, beside a baseline's.
+ *
+ * What is measured (time, memory) is another thing than what is computed: it differs from run to run, so it goes to an output of its own and
+ * into the step's metrics, and the scores stay the same to the byte.
+ */
+#include "lib/feed.h"
+#include "lib/metrics.h"
+
+#include <mbuild/plugin.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+struct subject {                 /* a model on the data */
+    struct mbk *k;
+    struct mbl_model *model;
+    struct mbl_feed feed;
+    float *answers;
+    struct mbl_arena arena;
+    struct mbl_scores scores;
+    int64_t size;
+};
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static int open_on(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *device, const char *folder, struct mbl_error *e) {
+    struct mbk_options options = {.threads = host->cpus(run)};
+    if (mbk_open(device, &options, &s->k, e->text, sizeof e->text)) return mbl_error_wrap(e, "device %s", device);
+    return mbl_model_load(s->k, folder, &s->model, e);
+}
+
+static void close_subject(struct subject *s) {
+    mbl_feed_close(&s->feed);
+    free(s->answers);
+    mbl_model_free(s->model);
+    mbl_arena_free(&s->arena);
+    if (s->k) mbk_close(s->k);
+    *s = (struct subject){0};
+}
+
+/* int8 runs on the CPU, wherever the others do. */
+static int open_subject(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *folder, struct mbl_error *e) {
+    const char *device = host->device(run);
+    if (open_on(host, run, s, device, folder, e)) return -1;
+    if (!s->model->quantized || !strcmp(mbk_device(s->k), "cpu")) return 0;
+    close_subject(s);
+    return open_on(host, run, s, "cpu", folder, e);
+}
+
+static int judge(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *folder, struct mbl_error *e) {
+    const char *data = host->input_path(run, "data", 0);
+    void *answers;
+    if (open_subject(host, run, s, folder, e)) return -1;
+    if (mbl_feed_open(&s->feed, s->model, data, e)) return mbl_error_wrap(e, "%s", folder);
+    if (mbl_try_alloc(&answers, (uint64_t)s->feed.rows * (uint64_t)s->model->outputs, sizeof(float), "the answers", e)) return -1;
+    s->answers = answers;
+    if (mbl_predict(s->model, &s->feed, 0, s->feed.rows, host->param_int(run, "batch"), s->answers, e) ||
+        mbl_score(s->model->problem, s->model->schema.class_count, s->feed.rows, s->answers, s->feed.data.labels, s->feed.data.targets, &s->arena,
+                  &s->scores, e))
+        return mbl_error_wrap(e, "%s", folder);
+    return mbl_model_size(folder, &s->size, e);
+}
+
+static struct mbl_json *describe(struct subject *s) {
+    struct mbl_arena *a = &s->arena;
+    struct mbl_json *t = mbl_scores_json(&s->scores, &s->model->schema, a);
+    mbl_json_set(a, t, "size_bytes", mbl_json_int(a, s->size));
+    mbl_json_set(a, t, "parameters", mbl_json_int(a, mbl_model_parameter_count(s->model)));
+    mbl_json_set(a, t, "model_type", mbl_json_string(a, s->model->architecture->model_type));
+    mbl_json_set(a, t, "problem_type", mbl_json_string(a, mbl_problem_name(s->model->problem)));
+    return t;
+}
+
+/* -- what is measured */
+
+struct speed {
+    double latency_ms, latency_p99_ms; /* one row at a time: the median, and what one in a hundred exceeds */
+    double batch_ms;                   /* a row, in batches */
+    int64_t timed;
+};
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int measure(const struct mb_host *host, struct mb_run *run, struct subject *s, struct speed *out, struct mbl_error *e) {
+    int64_t n = host->param_int(run, "timed"), batch = host->param_int(run, "batch");
+    double *times = mbl_alloc((size_t)n * sizeof *times), start = now_ms();
+    int status = mbl_predict(s->model, &s->feed, 0, s->feed.rows, batch, s->answers, e);
+    out->batch_ms = (now_ms() - start) / (double)s->feed.rows;
+    out->timed = n;
+    for (int64_t i = 0; i < n && !status; i++) {
+        start = now_ms();
+        status = mbl_predict(s->model, &s->feed, i % s->feed.rows, 1, 1, s->answers, e);
+        times[i] = now_ms() - start;
+    }
+    qsort(times, (size_t)n, sizeof *times, by_value);
+    out->latency_ms = times[n / 2];
+    out->latency_p99_ms = times[(n * 99) / 100];
+    free(times);
+    return status;
+}
+
+static int report_speed(const struct mb_host *host, struct mb_run *run, struct subject *s, struct mbl_error *e) {
+    struct speed speed;
+    struct rusage usage;
+    if (measure(host, run, s, &speed, e)) return -1;
+    if (getrusage(RUSAGE_SELF, &usage)) return mbl_error_errno(e, "getrusage");
+    double peak = (double)usage.ru_maxrss * 1024;
+    host->metric(run, "latency_ms", speed.latency_ms);
+    host->metric(run, "peak_memory_bytes", peak);
+    const char *path = host->output_path(run, "performance", 0);
+    if (!path) return 0;
+    struct mbl_arena *a = &s->arena;
+    struct mbl_json *t = mbl_json_table(a);
+    mbl_json_set(a, t, "latency_ms", mbl_json_float(a, speed.latency_ms));
+    mbl_json_set(a, t, "latency_p99_ms", mbl_json_float(a, speed.latency_p99_ms));
+    mbl_json_set(a, t, "batch_ms_per_row", mbl_json_float(a, speed.batch_ms));
+    mbl_json_set(a, t, "batch", mbl_json_int(a, host->param_int(run, "batch")));
+    mbl_json_set(a, t, "timed", mbl_json_int(a, speed.timed));
+    mbl_json_set(a, t, "peak_memory_bytes", mbl_json_float(a, peak));
+    mbl_json_set(a, t, "device", mbl_json_string(a, mbk_device(s->k)));
+    mbl_json_set(a, t, "device_description", mbl_json_string(a, mbk_description(s->k)));
+    return mbl_json_save(path, t, e);
+}
+
+/* -- the step */
+
+struct reporter {
+    const struct mb_host *host;
+    struct mb_run *run;
+    const char *prefix;
+};
+static void report_figure(void *ctx, const char *name, double value) {
+    const struct reporter *r = ctx;
+    char text[80];
+    snprintf(text, sizeof text, "%s%s", r->prefix, name);
+    r->host->metric(r->run, text, value);
+}
+
+static int evaluate(const struct mb_host *host, struct mb_run *run, struct subject *model, struct subject *baseline, struct mbl_error *e) {
+    const char *other = host->input_path(run, "baseline", 0);
+    if (judge(host, run, model, host->input_path(run, "model", 0), e) || (other && judge(host, run, baseline, other, e))) return -1;
+    if (other && model->model->problem != baseline->model->problem) return mbl_error_set(e, "the baseline %s solves another problem than the model", other);
+    mbl_scores_each(&model->scores, report_figure, &(struct reporter){host, run, ""});
+    host->metric(run, "size_bytes", (double)model->size);
+    struct mbl_json *table = describe(model);
+    if (other) {
+        mbl_json_set(&model->arena, table, "baseline", describe(baseline));
+        mbl_scores_each(&baseline->scores, report_figure, &(struct reporter){host, run, "baseline_"});
+        host->metric(run, "baseline_size_bytes", (double)baseline->size);
+    }
+    if (mbl_json_save(host->output_path(run, "metrics", 0), table, e)) return -1;
+    return report_speed(host, run, model, e);
+}
+
+static int run_evaluate(const struct mb_host *host, struct mb_run *run) {
+    struct subject model = {0}, baseline = {0};
+    struct mbl_error e;
+    int status = evaluate(host, run, &model, &baseline, &e);
+    close_subject(&baseline);
+    close_subject(&model);
+    return status ? host->fail(run, "%s", e.text) : MB_OK;
+}
+
+static const struct mb_role roles[] = {
+    {.name = "model", .flags = MB_INPUT | MB_FOLDER, .kind = "model", .help = "the model to judge"},
+    {.name = "data", .flags = MB_INPUT, .kind = "dataset", .help = "rows that it has not seen"},
+    {.name = "baseline", .flags = MB_INPUT | MB_FOLDER | MB_OPTIONAL, .kind = "model", .help = "another model, judged on the same rows"},
+    {.name = "metrics", .flags = MB_OUTPUT, .kind = "metrics", .help = "the figures, JSON; the same bytes each time"},
+    {.name = "performance", .flags = MB_OUTPUT | MB_OPTIONAL, .kind = "performance", .help = "time and memory as measured, JSON"},
+    {0}};
+
+static const struct mb_param params[] = {
+    {.name = "batch", .type = MB_INT, .deflt = "256", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows at a time"},
+    {.name = "timed", .type = MB_INT, .flags = MB_UNKEYED, .deflt = "200", .least = 1, .most = 1e6, .unit = "rows",
+     .help = "how many single rows are timed for the latency"},
+    {0}};
+
+static const struct mb_step steps[] = {
+    {.name = "evaluate", .help = "judge a model on data, beside a baseline", .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS,
+     .roles = roles, .params = params, .run = run_evaluate},
+    {0}};
+
+static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "evaluate", .version = "1.0", .help = "evaluation", .steps = steps};
+MB_PLUGIN(plugin);

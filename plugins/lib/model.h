@@ -1,0 +1,118 @@
+/* model.h: a model: a table of functions over a list of named parameters, and the folder that it is kept in.
+ *
+ * What all models share is here: what problem they solve, the schema of the data they take (with scaling and class names), their
+ * parameters, reading and writing config.json and model.safetensors. What makes an mlp an mlp is a `struct mbl_architecture` in a file of its
+ * own, listed in model_architectures.c. A new one adds such a file and a row there; nothing else here needs to know it.
+ *
+ * Names and shapes on disk are PyTorch's: linear weights [out, in], convolutions [out, in, kernel, kernel], the first linear layer after
+ * images has its columns in the order channel, row, column. In memory images are NHWC, as the kernels want them.
+ */
+#ifndef MBL_MODEL_H
+#define MBL_MODEL_H
+
+#include "dataset.h"
+
+enum mbl_problem {
+    MBL_CLASSES = 1, /* one logit a class, softmax */
+    MBL_BINARY,      /* two classes, one logit: that of the second class */
+    MBL_VALUES       /* one number, standardized by the schema's target_mean and target_deviation */
+};
+
+struct mbl_parameter {
+    const char *name;
+    struct mbk_tensor value;     /* on the device, in the kernels' layout; data NULL before mbl_model_allocate */
+    struct mbk_tensor gradient;  /* the same, once mbl_model_allocate_gradients was called, and only where it is trained */
+    int rank;                    /* on disk */
+    int64_t shape[4];
+    int64_t height, width;       /* memory is [O, height, width, I] where the disk has [O, I, height, width]; 1, 1: the same */
+    float bound;                 /* starts uniform in ±bound */
+    bool decays;                 /* takes part in weight decay */
+};
+
+struct mbl_batch {
+    struct mbk_tensor x;         /* F32 [rows, features], scaled */
+    bool training;               /* keeps what backward needs; dropout is on */
+    uint64_t seed, offset;       /* of dropout: the batch may use offsets from here to MBL_DROPOUT_STRIDE further */
+};
+#define MBL_DROPOUT_STRIDE (UINT64_C(1) << 32)
+
+/* Sees what goes into each layer that has a weight; for calibration. */
+struct mbl_observer {
+    int (*input)(struct mbl_observer *, struct mbk *, const char *weight, const struct mbk_tensor *x, struct mbl_error *);
+};
+
+struct mbl_model {
+    struct mbk *k;
+    struct mbl_arena arena;
+    const struct mbl_architecture *architecture;
+    void *state;                 /* the architecture's own, in `arena` */
+    struct mbl_json *config;     /* what config.json will hold */
+    struct mbl_schema schema;    /* of the data that it takes */
+    enum mbl_problem problem;
+    int64_t outputs;
+    bool quantized;              /* int8 weights, with scales */
+    struct mbl_parameter *parameters;
+    size_t parameter_count, parameter_cap;
+    void *values, *gradients;    /* device blocks that hold all of them, `block_bytes` each */
+    size_t block_bytes;
+    struct mbl_observer *observer; /* NULL: nobody looks */
+};
+
+struct mbl_architecture {
+    const char *kind;            /* "mlp": what a rule says */
+    const char *model_type;      /* "mbuild-mlp": what config.json says */
+    const char *class_name;      /* "MbuildMlp": in config.json's architectures, with "ForClassification" or "ForRegression" behind */
+    const char *const *fields;   /* its own keys, the same in rules and in config.json; ends with NULL */
+    /* Reads and checks its fields in `config`, fills defaults in, puts them into m->config, and declares its parameters. Allocates nothing on the device. */
+    int (*configure)(struct mbl_model *m, const struct mbl_json *config, struct mbl_error *e);
+    /* Makes room for batches of `rows`; with `training` also for what backward needs. May be called again with other sizes. */
+    int (*reserve)(struct mbl_model *m, int64_t rows, bool training, struct mbl_error *e);
+    /* *outputs becomes a view of F32 [rows, m->outputs], good until the next call. */
+    int (*forward)(struct mbl_model *m, const struct mbl_batch *b, struct mbk_tensor *outputs, struct mbl_error *e);
+    /* After forward on the same batch with `training`: adds to the parameters' gradients. doutputs may be overwritten. */
+    int (*backward)(struct mbl_model *m, const struct mbl_batch *b, const struct mbk_tensor *doutputs, struct mbl_error *e);
+    void (*release)(struct mbl_model *m); /* device memory of its own */
+};
+
+/* By kind or by model_type; NULL if there is none. mbl_architecture_names: "mlp, cnn" for messages. */
+MBL_EXPORT const struct mbl_architecture *mbl_architecture_find(const char *name);
+MBL_EXPORT const char *mbl_architecture_names(struct mbl_arena *a);
+
+/* Makes the config of a new model: `shape` is a rule's table, { kind = "mlp", hidden = … }. A field that its kind doesn't have is an error. */
+MBL_EXPORT int mbl_model_config(const struct mbl_json *shape, const struct mbl_schema *schema, struct mbl_arena *a, struct mbl_json **out,
+                                struct mbl_error *e);
+
+/* From a config: everything is checked, parameters are declared, none has memory yet. `k` must outlive the model. */
+MBL_EXPORT int mbl_model_create(struct mbk *k, const struct mbl_json *config, struct mbl_model **out, struct mbl_error *e);
+MBL_EXPORT int mbl_model_allocate(struct mbl_model *m, struct mbl_error *e);           /* zeroed */
+MBL_EXPORT int mbl_model_allocate_gradients(struct mbl_model *m, struct mbl_error *e);
+MBL_EXPORT int mbl_model_initialize(struct mbl_model *m, uint64_t seed, struct mbl_error *e); /* starting weights, as PyTorch's layers have them */
+MBL_EXPORT void mbl_model_free(struct mbl_model *m); /* NULL is fine */
+
+/* A model's folder: config.json and model.safetensors. Loading believes neither. */
+MBL_EXPORT int mbl_model_load(struct mbk *k, const char *folder, struct mbl_model **out, struct mbl_error *e);
+MBL_EXPORT int mbl_model_save(const struct mbl_model *m, const char *folder, struct mbl_error *e);
+/* The two halves of loading; the JSON's strings need not outlive the call. */
+MBL_EXPORT int mbl_model_read_weights(struct mbl_model *m, const struct mbl_safetensors *file, struct mbl_error *e);
+/* Bytes of all files in the folder. */
+MBL_EXPORT int mbl_model_size(const char *folder, int64_t *bytes, struct mbl_error *e);
+
+MBL_EXPORT struct mbl_parameter *mbl_model_find(const struct mbl_model *m, const char *name); /* NULL if absent */
+MBL_EXPORT int64_t mbl_model_parameter_count(const struct mbl_model *m);                       /* numbers, scales not counted */
+MBL_EXPORT const char *mbl_problem_name(enum mbl_problem p);
+
+/* -- For architectures. */
+/* Declares a parameter and returns its index. Its shape is the disk's; for height × width see struct mbl_parameter. */
+size_t mbl_model_declare(struct mbl_model *m, const char *name, enum mbk_type type, int rank, const int64_t *shape);
+/* A whole number, or a list of them, under a key of `config`; absent: `otherwise` or an empty list. Puts them into m->config. */
+int mbl_config_int(struct mbl_model *m, const struct mbl_json *config, const char *key, int64_t least, int64_t most, int64_t otherwise,
+                   int64_t *out, struct mbl_error *e);
+int mbl_config_float(struct mbl_model *m, const struct mbl_json *config, const char *key, double least, double most, double otherwise,
+                     double *out, struct mbl_error *e);
+int mbl_config_list(struct mbl_model *m, const struct mbl_json *config, const char *key, int64_t least, int64_t most, int64_t **out,
+                    size_t *count, struct mbl_error *e);
+int mbl_config_activation(struct mbl_model *m, const struct mbl_json *config, enum mbk_activation *out, struct mbl_error *e);
+/* Fills the error from the stream's own; returns -1. */
+MBL_EXPORT int mbl_kernel_failed(struct mbk *k, const char *what, struct mbl_error *e);
+
+#endif

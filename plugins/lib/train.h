@@ -1,0 +1,102 @@
+/* train.h: training: the options, one step, and the loop that the steps `train` and `distill` share.
+ *
+ * A trainer owns everything that changes from step to step, all of it on the model's device and none of it allocated after the first step. What
+ * chance decides (order, dropout, starting weights) follows from the seed and from counters alone, so a trainer whose weights, moments and
+ * counters were put back goes on with the same bits.
+ */
+#ifndef MBL_TRAIN_H
+#define MBL_TRAIN_H
+
+#include "feed.h"
+#include <mbuild/plugin.h>
+
+enum mbl_optimizer { MBL_SGD, MBL_ADAM, MBL_ADAMW };
+enum mbl_schedule { MBL_CONSTANT, MBL_COSINE, MBL_LINEAR_DOWN, MBL_STEPWISE };
+enum mbl_watched { MBL_WATCH_LOSS, MBL_WATCH_ACCURACY, MBL_WATCH_R2 };
+
+struct mbl_train_options {
+    enum mbl_optimizer optimizer;
+    double lr, momentum, beta1, beta2, epsilon, weight_decay;
+    bool nesterov;
+    enum mbl_schedule schedule;
+    double warmup;               /* epochs from 0 to lr */
+    double final;                /* cosine, linear: what is left of lr at the end */
+    double factor;               /* stepwise: times this … */
+    int64_t every;               /* … each so many epochs */
+    int64_t epochs, batch;
+    uint64_t seed;
+    double label_smoothing;
+    double clip;                 /* of the gradient's norm; 0: none */
+    bool balanced;               /* rows weigh inversely to how frequent their class is */
+    bool early_stop;
+    int64_t patience;            /* epochs without getting better by more than min_delta */
+    double min_delta;
+    enum mbl_watched watched;
+    double temperature, alpha;   /* distillation; used where the trainer has a teacher's answers */
+    double checkpoint_seconds;   /* a checkpoint after a step when this much time has passed since the last; 0: after each */
+};
+
+/* The learning rate of a step: `step` counts from 0 over the whole training. */
+MBL_EXPORT double mbl_learning_rate(const struct mbl_train_options *o, int64_t step, int64_t steps_per_epoch);
+
+/* The order of n rows in an epoch: a permutation by Fisher and Yates, from Philox under the seed. */
+MBL_EXPORT void mbl_shuffle(uint64_t seed, int64_t epoch, int64_t n, int32_t *out);
+
+/* What seeds chance for one purpose, so that no two purposes share numbers. */
+enum mbl_purpose { MBL_FOR_WEIGHTS = 1, MBL_FOR_ORDER, MBL_FOR_DROPOUT };
+MBL_EXPORT uint64_t mbl_seed_for(uint64_t seed, enum mbl_purpose purpose);
+
+struct mbl_epoch {               /* figures of one epoch */
+    double loss, score;          /* score: accuracy, or R² */
+};
+
+struct mbl_trainer {
+    struct mbl_model *model;
+    struct mbl_feed *train;
+    struct mbl_train_options options;
+    const float *teacher;        /* host, [rows, outputs]: its logits, or values standardized as the targets are; NULL: no distillation */
+    struct mbk_parameter *parameters;
+    int parameter_count;
+    int64_t steps_per_epoch;
+    /* counters */
+    int64_t epoch, position, step; /* finished epochs; rows done in this one; steps done */
+    double best;                 /* of what is watched; the weights then are in `kept` */
+    int64_t best_epoch, waited;
+    bool has_best;
+    /* device memory */
+    void *moments, *kept;        /* first and second moments, 2 × model->block_bytes; the best weights */
+    struct mbk_tensor x, labels, targets, soft, weights, row_weights; /* all rows, in this epoch's order: a batch is a view, nothing is gathered */
+    struct mbk_tensor losses, predictions;                            /* likewise, as steps fill them */
+    struct mbk_tensor doutputs, mixed, spare;                         /* of a batch */
+    struct mbk_tensor norm, clip_scale;
+    /* host memory */
+    int32_t *host_order, *host_labels, *host_predictions;
+    float *host_targets, *host_losses, *staging, *class_weights, *answers;
+    int64_t answer_rows;
+};
+
+/* `t->model` has memory and starting weights, `t->train` is bound to it; options and teacher are set. */
+MBL_EXPORT int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e);
+MBL_EXPORT void mbl_trainer_close(struct mbl_trainer *t);
+/* Puts the rows in order for the epoch that `epoch` says; also after a checkpoint was read. */
+MBL_EXPORT int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e);
+MBL_EXPORT int mbl_trainer_step(struct mbl_trainer *t, struct mbl_error *e);
+MBL_EXPORT int mbl_trainer_end_epoch(struct mbl_trainer *t, struct mbl_epoch *out, struct mbl_error *e);
+/* Loss and score of the model as it is on another part. */
+MBL_EXPORT int mbl_trainer_validate(struct mbl_trainer *t, const struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e);
+MBL_EXPORT int mbl_trainer_keep_best(struct mbl_trainer *t, struct mbl_error *e);
+MBL_EXPORT int mbl_trainer_restore_best(struct mbl_trainer *t, struct mbl_error *e);
+
+/* A checkpoint holds weights, moments, the best weights, this epoch's losses so far, the counters, the text of the log, and a digest over it all.
+ * Reading one returns 1 if there is none or it is damaged (then *why says so, else it is ""), and the trainer is untouched; -1 if the device fails. */
+MBL_EXPORT int mbl_checkpoint_write(struct mbl_trainer *t, const char *folder, const char *log, struct mbl_error *e);
+MBL_EXPORT int mbl_checkpoint_read(struct mbl_trainer *t, const char *folder, struct mbl_buf *log, struct mbl_error *why);
+
+/* The whole of a step `train`, or `distill` where the role "teacher" has an input: roles train, val, model, log. */
+MBL_EXPORT int mbl_train_run(const struct mb_host *host, struct mb_run *run, bool distill);
+/* The steps' check: parameters against each other. */
+MBL_EXPORT int mbl_train_check(const struct mb_host *host, struct mb_run *run);
+/* Reads the parameters that MBL_TRAIN_PARAMS (train_params.h) declares. */
+int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, bool distill, struct mbl_train_options *out);
+
+#endif

@@ -1,0 +1,251 @@
+/* train_run.c: the loop of the steps `train` and `distill`: epochs, validation, early stopping, checkpoints, reports; see train.h. */
+#include "train.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Everything that a run has open. */
+struct session {
+    const struct mb_host *host;
+    struct mb_run *run;
+    struct mbk *k;
+    struct mbl_arena arena;
+    struct mbl_feed train, val;
+    bool has_val;
+    struct mbl_model *model;
+    float *teacher;              /* its answers to all rows of `train` */
+    struct mbl_trainer trainer;
+    struct mbl_buf log;          /* a line of JSON an epoch */
+    struct mbl_epoch last, last_val;
+    bool judged;                 /* these two say something */
+    double last_checkpoint, last_progress; /* by the monotonic clock: decides when to report and save, never what */
+};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* -- opening */
+
+static int open_model(struct session *s, struct mbl_error *e) {
+    const char *text = s->host->param_json(s->run, "model"), *path = s->host->input_path(s->run, "train", 0);
+    struct mbl_json *shape, *config;
+    if (mbl_feed_open(&s->train, NULL, path, e) || mbl_json_parse(text, strlen(text), "model", &s->arena, &shape, e)) return -1;
+    if (mbl_model_config(shape, &s->train.data.schema, &s->arena, &config, e)) return -1;
+    if (mbl_model_create(s->k, config, &s->model, e) || mbl_feed_bind(&s->train, s->model, e)) return mbl_error_wrap(e, "%s", path);
+    if (mbl_model_allocate(s->model, e) || mbl_model_initialize(s->model, mbl_seed_for(s->trainer.options.seed, MBL_FOR_WEIGHTS), e)) return -1;
+    path = s->host->input_path(s->run, "val", 0);
+    s->has_val = path != NULL;
+    return path ? mbl_feed_open(&s->val, s->model, path, e) : 0;
+}
+
+/* The teacher answers once to all rows: it doesn't change, and no row changes between epochs. */
+static int ask_teacher(struct session *s, struct mbl_error *e) {
+    const char *folder = s->host->input_path(s->run, "teacher", 0);
+    struct mbl_model *teacher = NULL;
+    struct mbl_feed feed = {0};
+    void *answers = NULL;
+    int status = -1;
+    if (mbl_model_load(s->k, folder, &teacher, e)) goto done;
+    if (mbl_schema_compatible(&teacher->schema, &s->model->schema, e)) {
+        mbl_error_wrap(e, "the teacher %s was not made for these data", folder);
+        goto done;
+    }
+    if (mbl_feed_open(&feed, teacher, s->host->input_path(s->run, "train", 0), e)) goto done;
+    if (mbl_try_alloc(&answers, (uint64_t)feed.rows * (uint64_t)teacher->outputs, sizeof(float), "the teacher's answers", e)) goto done;
+    s->teacher = answers;
+    if (mbl_predict(teacher, &feed, 0, feed.rows, 256, s->teacher, e)) {
+        mbl_error_wrap(e, "the teacher %s", folder);
+        goto done;
+    }
+    for (int64_t i = 0; teacher->problem == MBL_VALUES && i < feed.rows; i++)
+        s->teacher[i] = (float)((s->teacher[i] - s->model->schema.target_mean) / s->model->schema.target_deviation);
+    status = 0;
+done:
+    mbl_feed_close(&feed);
+    mbl_model_free(teacher);
+    return status;
+}
+
+static int check_against_data(const struct session *s, struct mbl_error *e) {
+    const struct mbl_train_options *o = &s->trainer.options;
+    bool values = s->model->problem == MBL_VALUES;
+    if (o->early_stop && !s->has_val) return mbl_error_set(e, "early_stop needs a validation part: give the dataset's split a val share");
+    if (o->early_stop && o->watched == MBL_WATCH_ACCURACY && values) return mbl_error_set(e, "early_stop.metric: regression has no val_accuracy; take val_loss or val_r2");
+    if (o->early_stop && o->watched == MBL_WATCH_R2 && !values) return mbl_error_set(e, "early_stop.metric: classification has no val_r2; take val_loss or val_accuracy");
+    if (o->balanced && values) return mbl_error_set(e, "class_weights: regression has no classes");
+    if (o->label_smoothing > 0 && s->model->problem != MBL_CLASSES) return mbl_error_set(e, "label_smoothing is for three classes or more");
+    return 0;
+}
+
+static int open_session(struct session *s, bool distill, struct mbl_error *e) {
+    struct mbk_options options = {.threads = s->host->cpus(s->run)};
+    const char *device = s->host->device(s->run);
+    if (mbk_open(device, &options, &s->k, e->text, sizeof e->text)) return mbl_error_wrap(e, "device %s", device);
+    s->host->log(s->run, MB_DEBUG, "on %s: %s", mbk_device(s->k), mbk_description(s->k));
+    mbl_train_read_options(s->host, s->run, distill, &s->trainer.options);
+    if (open_model(s, e) || check_against_data(s, e) || (distill && ask_teacher(s, e))) return -1;
+    s->trainer.model = s->model;
+    s->trainer.train = &s->train;
+    s->trainer.teacher = s->teacher;
+    return mbl_trainer_open(&s->trainer, e);
+}
+
+static void close_session(struct session *s) {
+    mbl_trainer_close(&s->trainer);
+    mbl_feed_close(&s->train);
+    mbl_feed_close(&s->val);
+    mbl_model_free(s->model);
+    free(s->teacher);
+    mbl_buf_free(&s->log);
+    mbl_arena_free(&s->arena);
+    mbk_close(s->k);
+}
+
+/* -- reports */
+
+static const char *score_name(const struct session *s) {
+    return s->model->problem == MBL_VALUES ? "r2" : "accuracy";
+}
+
+static void report_step(struct session *s, bool always) {
+    const struct mbl_trainer *t = &s->trainer;
+    double time = now();
+    if (!always && time - s->last_progress < 0.1) return;
+    s->last_progress = time;
+    char text[160];
+    int64_t epoch = t->epoch < t->options.epochs ? t->epoch + 1 : t->epoch;
+    int n = snprintf(text, sizeof text, "epoch %lld/%lld", (long long)epoch, (long long)t->options.epochs);
+    if (s->judged) n += snprintf(text + n, sizeof text - (size_t)n, ", loss %.4f, %s %.4f", s->last.loss, score_name(s), s->last.score);
+    if (s->judged && s->has_val) snprintf(text + n, sizeof text - (size_t)n, ", validation %.4f, %.4f", s->last_val.loss, s->last_val.score);
+    s->host->progress(s->run, (double)t->step, (double)(t->options.epochs * t->steps_per_epoch), text);
+}
+
+static void report_epoch(struct session *s, double lr) {
+    const struct mbl_trainer *t = &s->trainer;
+    struct mbl_arena *a = &s->arena;
+    struct mbl_json *line = mbl_json_table(a);
+    char val_score[32];
+    snprintf(val_score, sizeof val_score, "val_%s", score_name(s));
+    s->host->metric(s->run, "loss", s->last.loss);
+    s->host->metric(s->run, score_name(s), s->last.score);
+    mbl_json_set(a, line, "epoch", mbl_json_int(a, t->epoch));
+    mbl_json_set(a, line, "lr", mbl_json_float(a, lr));
+    mbl_json_set(a, line, "loss", mbl_json_float(a, s->last.loss));
+    mbl_json_set(a, line, score_name(s), mbl_json_float(a, s->last.score));
+    if (s->has_val) {
+        s->host->metric(s->run, "val_loss", s->last_val.loss);
+        s->host->metric(s->run, val_score, s->last_val.score);
+        mbl_json_set(a, line, "val_loss", mbl_json_float(a, s->last_val.loss));
+        mbl_json_set(a, line, val_score, mbl_json_float(a, s->last_val.score));
+    }
+    mbl_json_write(line, MBL_JSON_COMPACT, &s->log);
+    mbl_buf_addc(&s->log, '\n');
+    report_step(s, true);
+}
+
+/* -- the loop */
+
+/* Whether this epoch is the best so far, and how long none was. */
+static int watch(struct session *s, struct mbl_error *e) {
+    struct mbl_trainer *t = &s->trainer;
+    const struct mbl_train_options *o = &t->options;
+    if (!o->early_stop) return 0;
+    double value = o->watched == MBL_WATCH_LOSS ? -s->last_val.loss : s->last_val.score; /* greater is better */
+    if (t->has_best && !(value > t->best + o->min_delta)) {
+        t->waited++;
+        return 0;
+    }
+    t->best = value;
+    t->best_epoch = t->epoch;
+    t->waited = 0;
+    return mbl_trainer_keep_best(t, e);
+}
+
+static int end_epoch(struct session *s, struct mbl_error *e) {
+    struct mbl_trainer *t = &s->trainer;
+    double lr = mbl_learning_rate(&t->options, t->step - 1, t->steps_per_epoch);
+    if (mbl_trainer_end_epoch(t, &s->last, e)) return -1;
+    if (!isfinite(s->last.loss))
+        return mbl_error_set(e, "training diverged: in epoch %lld the loss is no finite number any more; take a smaller learning rate than %g, or clip the gradients",
+                             (long long)t->epoch, t->options.lr);
+    if (s->has_val && mbl_trainer_validate(t, &s->val, &s->last_val, e)) return -1;
+    if (s->has_val && !isfinite(s->last_val.loss))
+        return mbl_error_set(e, "training diverged: after epoch %lld the validation loss is no finite number; take a smaller learning rate than %g",
+                             (long long)t->epoch, t->options.lr);
+    s->judged = true;
+    report_epoch(s, lr);
+    return watch(s, e);
+}
+
+static int save_checkpoint(struct session *s, struct mbl_error *e) {
+    const char *folder = s->host->checkpoint_folder(s->run);
+    s->last_checkpoint = now();
+    return folder ? mbl_checkpoint_write(&s->trainer, folder, mbl_buf_str(&s->log), e) : 0;
+}
+
+static int resume(struct session *s, struct mbl_error *e) {
+    const char *folder = s->host->checkpoint_folder(s->run);
+    int found = folder ? mbl_checkpoint_read(&s->trainer, folder, &s->log, e) : 1;
+    if (found < 0) return -1;
+    if (found == 0)
+        s->host->log(s->run, MB_INFO, "going on from a checkpoint after %lld steps, in epoch %lld", (long long)s->trainer.step, (long long)s->trainer.epoch + 1);
+    else if (folder && *e->text)
+        s->host->log(s->run, MB_WARN, "starting anew: the checkpoint can't be used: %s", e->text);
+    return 0;
+}
+
+static bool finished(const struct mbl_trainer *t) {
+    return t->epoch >= t->options.epochs || (t->options.early_stop && t->waited >= t->options.patience);
+}
+
+/* 0, -1, or MB_CANCELLED. A checkpoint may be taken after any step. */
+static int loop(struct session *s, struct mbl_error *e) {
+    struct mbl_trainer *t = &s->trainer;
+    while (!finished(t)) {
+        if (mbl_trainer_begin_epoch(t, e)) return -1;
+        while (t->position < s->train.rows) {
+            bool cancelled = s->host->cancelled(s->run);
+            if (cancelled || (t->step && now() - s->last_checkpoint >= t->options.checkpoint_seconds))
+                if (save_checkpoint(s, e)) return -1;
+            if (cancelled) return MB_CANCELLED;
+            if (mbl_trainer_step(t, e)) return -1;
+            report_step(s, false);
+        }
+        if (end_epoch(s, e)) return -1;
+    }
+    return 0;
+}
+
+static int finish(struct session *s, struct mbl_error *e) {
+    struct mbl_trainer *t = &s->trainer;
+    s->host->metric(s->run, "epochs", (double)t->epoch);
+    if (t->options.early_stop) {
+        char val_score[32];
+        snprintf(val_score, sizeof val_score, "val_%s", score_name(s));
+        if (mbl_trainer_restore_best(t, e) || mbl_trainer_validate(t, &s->val, &s->last_val, e)) return -1;
+        s->host->metric(s->run, "best_epoch", (double)t->best_epoch);
+        s->host->metric(s->run, "val_loss", s->last_val.loss);
+        s->host->metric(s->run, val_score, s->last_val.score);
+    }
+    s->host->metric(s->run, "parameters", (double)mbl_model_parameter_count(s->model));
+    const char *log = s->host->output_path(s->run, "log", 0);
+    if (log && mbl_file_write(log, mbl_buf_str(&s->log), s->log.len, e)) return -1;
+    return mbl_model_save(s->model, s->host->output_path(s->run, "model", 0), e);
+}
+
+int mbl_train_run(const struct mb_host *host, struct mb_run *run, bool distill) {
+    struct session s = {.host = host, .run = run, .last_checkpoint = now()};
+    struct mbl_error e = {""};
+    int status = open_session(&s, distill, &e);
+    if (!status) status = resume(&s, &e);
+    if (!status) status = loop(&s, &e);
+    if (!status) status = finish(&s, &e);
+    close_session(&s);
+    return status < 0 ? host->fail(run, "%s", e.text) : status;
+}

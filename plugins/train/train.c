@@ -1,0 +1,24 @@
+/* train.c: the step `train`: a model from data. The loop is in lib/train_run.c. */
+#include "lib/train.h"
+#include "lib/train_params.h"
+
+static int run_train(const struct mb_host *host, struct mb_run *run) {
+    return mbl_train_run(host, run, false);
+}
+
+static const struct mb_role roles[] = {MBL_TRAIN_ROLES, {0}};
+
+static const struct mb_param params[] = {
+    MBL_TRAIN_PARAMS,
+    {.name = "label_smoothing", .type = MB_FLOAT, .deflt = "0", .least = 0, .most = 0.99,
+     .help = "three classes or more: share of the truth that is spread over all classes"},
+    {0}};
+
+static const struct mb_step steps[] = {
+    {.name = "train", .help = "train a model: mlp or cnn, classification or regression",
+     .flags = MB_DETERMINISTIC | MB_RESUMABLE | MB_GPU_MAY | MB_DEVICE_MATTERS, .roles = roles, .params = params, .run = run_train,
+     .check = mbl_train_check},
+    {0}};
+
+static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "train", .version = "1.0", .help = "training", .steps = steps};
+MB_PLUGIN(plugin);
