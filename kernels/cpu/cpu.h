@@ -56,17 +56,19 @@ size_t cpu_mark(struct mbk *k);
 void *cpu_scratch(struct mbk *k, size_t bytes);
 void cpu_release(struct mbk *k, size_t mark);
 
-/* A function compiled several times, for CPU_PLAIN, CPU_AVX2 and CPU_AVX512, of which the best is taken at load time. For loops that the
- * compiler vectorizes: without contraction or reordering, all of them give the same bits. Only static
- * functions: gcc and clang differ in what a declaration elsewhere would need. */
+/* A function compiled several times, of which the best is taken at load time. For loops that the compiler vectorizes: without contraction or
+ * reordering, all of them give the same bits. Features rather than arch=…, which means the one maker's processor. Only static functions, since
+ * gcc and clang differ in what a declaration elsewhere would need, but under names that no other file has, since clang 14 lets the choosing
+ * function be seen by all. */
 #if defined __x86_64__ && defined __linux__ && !defined __SANITIZE_THREAD__
-#define CPU_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#define CPU_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define CPU_CLONES
 #endif
 
 /* A loop over independent elements, which the compiler need not prove: in place is the same element, and outputs overlap no other inputs. */
 #ifdef __clang__
+#pragma clang diagnostic ignored "-Wpass-failed" /* at -O1 it says of each that it did not */
 #define CPU_LOOP(i, n) _Pragma("clang loop vectorize(assume_safety)") for (int64_t i = 0; i < (n); i++)
 #else
 #define CPU_LOOP(i, n) _Pragma("GCC ivdep") for (int64_t i = 0; i < (n); i++)

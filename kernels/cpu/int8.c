@@ -88,7 +88,7 @@ static const int8_t *place_a(const struct work *w, int64_t row, int64_t rows, in
     return buffer;
 }
 
-CPU_CLONES static void scale_loop(const int32_t *sums, const int32_t *column_sums, float a_scale, const float *b_scales, float *y, int64_t n)
+CPU_CLONES static void rescale_loop(const int32_t *sums, const int32_t *column_sums, float a_scale, const float *b_scales, float *y, int64_t n)
 {
     CPU_LOOP(j, n)
         y[j] = (float)(sums[j] - column_sums[j]) * (a_scale * b_scales[j]);
@@ -103,7 +103,7 @@ static void finish(const struct work *w, const int32_t *sums, const int32_t *col
         return;
     }
     float *y = cpu_out(w->y, row * w->n + column, y_buffer);
-    scale_loop(sums, column_sums, w->a_scales[w->a_scale_each ? row : 0], w->b_scales + column, y, n);
+    rescale_loop(sums, column_sums, w->a_scales[w->a_scale_each ? row : 0], w->b_scales + column, y, n);
     if (w->bias) {
         const float *bias = cpu_in(w->bias, column, n, bias_buffer);
         for (int64_t j = 0; j < n; j++)

@@ -8,7 +8,7 @@ struct work {
     const struct mbk_tensor *x, *targets, *labels, *losses, *dx; /* targets: the teacher's logits in distillation */
     float smoothing, temperature, alpha, scale;
     float (*row)(const struct work *w, int64_t r, const float *x, const float *targets, float *dx, float *room, int64_t n);
-    float *own; /* five rows for each worker */
+    float *own; /* six rows for each worker */
     int64_t length;
 };
 
@@ -16,7 +16,7 @@ static void work_body(void *context, int64_t first, int64_t end, int worker)
 {
     const struct work *w = context;
     int64_t n = w->length;
-    float *own = w->own + 5 * n * worker, *losses = w->losses->data;
+    float *own = w->own + 6 * n * worker, *losses = w->losses->data;
     for (int64_t r = first; r < end; r++) {
         const float *x = cpu_in(w->x, r * n, n, own), *targets = w->targets ? cpu_in(w->targets, r * n, n, own + n) : NULL;
         float *dx = w->dx ? cpu_out(w->dx, r * n, own + 2 * n) : own + 2 * n;
@@ -36,7 +36,7 @@ static int run(struct mbk *k, const char *operation, struct work w)
             return mbk_fail(k, "%s: the label of row %lld is %d, and there are %lld classes", operation, (long long)r, (int)labels[r],
                             (long long)w.length);
     size_t mark = cpu_mark(k);
-    w.own = cpu_scratch(k, 5 * sizeof(float) * (size_t)w.length * (size_t)cpu_of(k)->threads);
+    w.own = cpu_scratch(k, 6 * sizeof(float) * (size_t)w.length * (size_t)cpu_of(k)->threads);
     if (w.own)
         cpu_parallel(k, rows, cpu_grain(4 * w.length), work_body, &w);
     cpu_release(k, mark);
@@ -59,7 +59,9 @@ static void clear(float *dx, int64_t n)
 CPU_CLONES static float exponentials(const float *x, float most, float inverse, float *p, int64_t n)
 {
     float sum;
-    VEC_SUM(sum, i, n, p[i] = vec_exp((x[i] - most) * inverse));
+    CPU_LOOP(i, n)
+        p[i] = vec_exp((x[i] - most) * inverse);
+    VEC_SUM(sum, i, n, p[i]);
     return sum;
 }
 
@@ -70,7 +72,7 @@ CPU_CLONES static float sum_less(const float *x, float most, int64_t n)
     return sum;
 }
 
-CPU_CLONES static float greatest(const float *x, int64_t n)
+CPU_CLONES static float greatest_logit(const float *x, int64_t n)
 {
     return vec_max(x, n);
 }
@@ -90,7 +92,7 @@ static float cross_entropy_row(const struct work *w, int64_t r, const float *x, 
         clear(dx, n);
         return 0;
     }
-    float most = greatest(x, n), s = w->smoothing, at_label = x[label] - most;
+    float most = greatest_logit(x, n), s = w->smoothing, at_label = x[label] - most;
     float mean = s > 0 ? sum_less(x, most, n) / (float)n : 0;
     float sum = exponentials(x, most, 1, dx, n);
     float loss = logf(sum) - (1 - s) * at_label - (s > 0 ? s * mean : 0);
@@ -161,13 +163,6 @@ static float divergence(const float *p, float p_sum, const float *t, float t_mos
     return sum;
 }
 
-CPU_CLONES static float sum_of_exponentials(const float *x, float most, int64_t n)
-{
-    float sum;
-    VEC_SUM(sum, i, n, vec_exp(x[i] - most));
-    return sum;
-}
-
 CPU_CLONES static void mixed_gradient(const float *p, float p_factor, const float *q, float q_factor, const float *x, float most,
                                       float hard_factor, float *dx, int64_t n)
 {
@@ -183,13 +178,13 @@ static float distillation_row(const struct work *w, int64_t r, const float *x, c
         return 0;
     }
     float temperature = w->temperature, inverse = 1 / temperature, alpha = w->alpha, *p = room, *q = room + n;
-    float x_most = greatest(x, n), t_most = greatest(targets, n);
+    float x_most = greatest_logit(x, n), t_most = greatest_logit(targets, n);
     float p_sum = exponentials(targets, t_most, inverse, p, n), q_sum = exponentials(x, x_most, inverse, q, n);
     float loss = alpha * temperature * temperature *
                  divergence(p, p_sum, targets, t_most, x, x_most, inverse, logf(q_sum) - logf(p_sum), n);
     float hard_sum = 1, soft_factor = w->scale * alpha * temperature, hard_factor = w->scale * (1 - alpha);
     if (hard) {
-        hard_sum = sum_of_exponentials(x, x_most, n);
+        hard_sum = exponentials(x, x_most, 1, room + 2 * n, n);
         loss += (1 - alpha) * (logf(hard_sum) - (x[label] - x_most));
     }
     mixed_gradient(p, soft_factor / p_sum, q, soft_factor / q_sum, x, x_most, hard_factor / hard_sum, dx, n);

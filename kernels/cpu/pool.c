@@ -35,7 +35,7 @@ CPU_CLONES static void take_greater(const float *x, int32_t index, float *most, 
     }
 }
 
-CPU_CLONES static void add_to(const float *x, float *sum, int64_t n)
+CPU_CLONES static void add_pixel_to(const float *x, float *sum, int64_t n)
 {
     CPU_LOOP(i, n)
         sum[i] += x[i];
@@ -52,7 +52,7 @@ static void window(const struct pool *p, int64_t image, int64_t row, int64_t col
             int64_t at = (h * p->width + v) * n;
             const float *x = cpu_in(p->x, image * p->height * p->width * n + at, n, buffer);
             if (!max) {
-                add_to(x, y, n);
+                add_pixel_to(x, y, n);
             } else if (h == top && v == left) {
                 memcpy(y, x, (size_t)n * sizeof *y);
                 for (int64_t i = 0; i < n; i++)
@@ -128,7 +128,7 @@ static void average_backward_body(void *context, int64_t first, int64_t end, int
                 span(column, w->kernel_w, w->stride_w, w->pad_w, p->width, &left, &right);
                 for (int64_t h = top; h < bottom; h++)
                     for (int64_t v = left; v < right; v++)
-                        add_to(dy + (row * p->out_width + column) * p->channels, dx + (h * p->width + v) * p->channels, p->channels);
+                        add_pixel_to(dy + (row * p->out_width + column) * p->channels, dx + (h * p->width + v) * p->channels, p->channels);
             }
         for (int64_t i = 0; i < image_size; i++)
             dx[i] *= inverse;

@@ -114,7 +114,7 @@ int cpu_min_max(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tens
 
 enum { COLUMNS = 256, ROWS = 64 };
 
-CPU_CLONES static void add_to(float *sum, const float *x, int64_t n)
+CPU_CLONES static void add_row_to(float *sum, const float *x, int64_t n)
 {
     CPU_LOOP(i, n)
         sum[i] += x[i];
@@ -136,8 +136,8 @@ static void rows_body(void *context, int64_t first, int64_t end, int worker)
         for (int64_t r = 0; r < rows; r += ROWS) {
             memset(block, 0, sizeof block);
             for (int64_t i = r; i < rows && i < r + ROWS; i++)
-                add_to(block, cpu_in(w->x, i * length + c, n, buffer), n);
-            add_to(total, block, n);
+                add_row_to(block, cpu_in(w->x, i * length + c, n, buffer), n);
+            add_row_to(total, block, n);
         }
         float *out = cpu_out(w->out, c, block);
         const float *before = cpu_in(w->out, c, n, buffer);
@@ -157,7 +157,7 @@ int cpu_sum_rows(struct mbk *k, const struct mbk_tensor *x, const struct mbk_ten
 
 /* -- The index of the greatest. */
 
-CPU_CLONES static float greatest(const float *x, int64_t n)
+CPU_CLONES static float greatest_of_row(const float *x, int64_t n)
 {
     return vec_max(x, n);
 }
@@ -183,7 +183,7 @@ static void argmax_body(void *context, int64_t first, int64_t end, int worker)
     for (int64_t r = first; r < end; r++) {
         const float *x = cpu_in(w->x, r * w->length, w->length, w->own + w->length * worker);
         int nan = has_nan(x, w->length);
-        float most = greatest(x, w->length);
+        float most = greatest_of_row(x, w->length);
         int64_t i = 0;
         while (i < w->length - 1 && !(nan ? isnan(x[i]) : x[i] == most))
             i++;

@@ -5,7 +5,9 @@
 CPU_CLONES static void forward_row(const float *x, float *y, int64_t n)
 {
     float most = vec_max(x, n), sum;
-    VEC_SUM(sum, i, n, y[i] = vec_exp(x[i] - most));
+    CPU_LOOP(i, n)
+        y[i] = vec_exp(x[i] - most);
+    VEC_SUM(sum, i, n, y[i]);
     CPU_LOOP(i, n)
         y[i] /= sum;
 }

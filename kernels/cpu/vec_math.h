@@ -110,7 +110,8 @@ VEC_MATH float vec_join(float lane[VEC_LANES])
     return lane[0];
 }
 
-/* VEC_SUM(sum, i, n, expression in i): sum = Σ expression, i from 0 to n − 1. The expression may write to element i of an array. */
+/* VEC_SUM(sum, i, n, expression in i): sum = Σ expression, i from 0 to n − 1. The expression should be no more than a product: lanes are
+ * laid out side by side before the compiler makes vectors of them, and then branches stay branches. */
 #define VEC_SUM(sum, i, n, expression) \
     do { \
         float lane_[VEC_LANES] = { 0 }; \
