@@ -72,7 +72,8 @@ int state_fail(struct state *s, const char *what, struct err *e) {
     int primary = code & 0xff;
     /* All SQL is ours, so that a plain error can only mean that a table isn't what we made it. */
     if (primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB || primary == SQLITE_ERROR) s->damaged = true;
-    return err_set(e, "%s: cannot %s: %s%s%s", s->path, what, s->db ? sqlite3_errmsg(s->db) : "out of memory", todo ? "; " : "", todo ? todo : "");
+    return err_set(e, "%s: cannot %s: %s%s%s", s->path, what, s->db ? sqlite3_errmsg(s->db) : "out of memory", todo ? "; " : "",
+                   todo ? todo : "");
 }
 
 /* -- statements */

@@ -101,7 +101,8 @@ int state_begin_run(struct state *s, const char *command, int64_t *id, struct er
 int state_end_run(struct state *s, const struct state_run *r, struct err *e);
 int state_put_run_step(struct state *s, const struct state_run_step *r, struct err *e);
 /* Newest first; step NULL: all. */
-int state_each_run(struct state *s, uint32_t most, struct arena *a, void (*each)(void *ctx, const struct state_run *r), void *ctx, struct err *e);
+int state_each_run(struct state *s, uint32_t most, struct arena *a, void (*each)(void *ctx, const struct state_run *r), void *ctx,
+                   struct err *e);
 int state_each_run_step(struct state *s, int64_t run_id, const char *step, uint32_t most, struct arena *a,
                         void (*each)(void *ctx, const struct state_run_step *r), void *ctx, struct err *e); /* run_id 0: all runs */
 

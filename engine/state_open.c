@@ -76,7 +76,9 @@ static int look(struct state *s, int *version, struct err *e) {
         return -1;
     if (!*version && !all) return 0;
     if (id == APPLICATION_ID && *version > LAYOUT)
-        return err_set(e, "%s was written by a newer mbuild (layout %d; this one knows up to %d): use that mbuild, or remove the file and let everything be built anew",
+        return err_set(e,
+                       "%s was written by a newer mbuild (layout %d; this one knows up to %d): use that mbuild, "
+                       "or remove the file and let everything be built anew",
                        s->path, *version, LAYOUT);
     if (id == APPLICATION_ID && *version > 0 && (*version < LAYOUT || tables == TABLES)) return 0;
     s->damaged = true;
@@ -159,10 +161,13 @@ static int connect_reading(struct state *s, struct err *e) {
     if (beside(s->path, "-wal", &log, e) || beside(s->path, "-shm", &index, e)) return -1;
     const char *options = NULL;
     if (log.kind == FILE_REGULAR && index.kind == FILE_REGULAR) options = "?mode=ro&readonly_shm=1";
-    else if (folder_writable(s->path)) options = "?mode=ro"; /* makes an empty log and an index: another mbuild may begin to write meanwhile */
+    else if (folder_writable(s->path))
+        options = "?mode=ro"; /* makes an empty log and an index: another mbuild may begin to write meanwhile */
     else if (log.kind == FILE_ABSENT || !log.size) options = "?immutable=1";
     else
-        return err_set(e, "%s cannot be read: its log %s-wal has not been merged into it, and the folder is not writable; run mbuild where it is, or copy the folder",
+        return err_set(e,
+                       "%s cannot be read: its log %s-wal has not been merged into it, and the folder is not writable; "
+                       "run mbuild where it is, or copy the folder",
                        s->path, s->path);
     char *uri = uri_of(s->path, options);
     int status = connect(s, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, e);
@@ -220,7 +225,8 @@ static int open_anew(struct state *s, char **note, struct err *e) {
         return open_empty(s, e);
     }
     if (state_move_aside(s->path, e)) return -1;
-    *note = mem_printf("%s was damaged and is now %s.damaged; what was known of earlier builds is lost, so everything is built anew (%s)", s->path, s->path, found.text);
+    *note = mem_printf("%s was damaged and is now %s.damaged; what was known of earlier builds is lost, so everything is built anew (%s)",
+                       s->path, s->path, found.text);
     return open_writable(s, e);
 }
 

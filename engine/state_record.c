@@ -99,7 +99,8 @@ int state_put_action(struct state *s, const struct state_record *r, struct err *
     size_t size;
     struct digest found = found_inputs(r, &size);
     state_write_record(&s->row, r);
-    return state_exec(s, STATE_PUT_ACTION, e, "bbitb", r->key.bytes, sizeof r->key.bytes, found.bytes, size, r->built_ms, r->step, s->row.data, s->row.len);
+    return state_exec(s, STATE_PUT_ACTION, e, "bbitb", r->key.bytes, sizeof r->key.bytes, found.bytes, size, r->built_ms, r->step,
+                      s->row.data, s->row.len);
 }
 
 int state_drop_action(struct state *s, const struct digest *key, struct err *e) {
@@ -115,7 +116,8 @@ int state_prune_actions(struct state *s, int64_t older_than_ms, uint32_t *droppe
 
 /* -- the roots of the store */
 
-static int each_artifact_of(struct state *s, enum state_statement which, void (*each)(void *ctx, const struct artifact *a), void *ctx, struct err *e) {
+static int each_artifact_of(struct state *s, enum state_statement which, void (*each)(void *ctx, const struct artifact *a), void *ctx,
+                            struct err *e) {
     sqlite3_stmt *q = state_query(s, which, e, "");
     if (!q) return -1;
     int more;

@@ -1,9 +1,9 @@
 /* state_row.c: files and records as compact bytes, one row each; see state_private.h. It knows nothing of SQLite.
  *
- * Numbers are LEB128 (7 bits a byte, the lowest first), signed ones folded so that small ones stay short; a string is its length, its bytes and
- * a NUL, so that a reader hands out pointers into one copy of the row. A file of 100,000 targets is read in tenths of a second this way.
- * SQLite has no checksums: a flipped bit in a digest would go for a digest. So each row begins with a check, and one that fails is
- * no row.
+ * Numbers are LEB128 (7 bits a byte, the lowest first), signed ones folded so that small ones stay short; a string is its length, its bytes
+ * and a NUL, so that a reader hands out pointers into one copy of the row. A file of 100,000 targets is read in tenths of a second this
+ * way. SQLite has no checksums: a flipped bit in a digest would go for a digest. So each row begins with a check, and one that fails is no
+ * row.
  */
 #include "state_private.h"
 

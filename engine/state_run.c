@@ -33,7 +33,8 @@ static uint32_t count_of(sqlite3_stmt *q, int column) {
     return (uint32_t)number_of(q, column, 0, UINT32_MAX);
 }
 
-int state_each_run(struct state *s, uint32_t most, struct arena *a, void (*each)(void *ctx, const struct state_run *r), void *ctx, struct err *e) {
+int state_each_run(struct state *s, uint32_t most, struct arena *a, void (*each)(void *ctx, const struct state_run *r), void *ctx,
+                   struct err *e) {
     sqlite3_stmt *q = state_query(s, STATE_ALL_RUNS, e, "i", (int64_t)most);
     if (!q) return -1;
     int more;
@@ -49,13 +50,16 @@ int state_each_run(struct state *s, uint32_t most, struct arena *a, void (*each)
 /* -- their steps */
 
 int state_put_run_step(struct state *s, const struct state_run_step *r, struct err *e) {
-    return state_exec(s, STATE_PUT_RUN_STEP, e, "ittbdtttt", r->run_id, r->step, r->status, r->key.bytes, sizeof r->key.bytes, r->seconds, r->log,
-                      r->message, r->params, r->metrics);
+    return state_exec(s, STATE_PUT_RUN_STEP, e, "ittbdtttt", r->run_id, r->step, r->status, r->key.bytes, sizeof r->key.bytes, r->seconds,
+                      r->log, r->message, r->params, r->metrics);
 }
 
 int state_each_run_step(struct state *s, int64_t run_id, const char *step, uint32_t most, struct arena *a,
                         void (*each)(void *ctx, const struct state_run_step *r), void *ctx, struct err *e) {
-    enum state_statement which = run_id && step ? STATE_RUN_STEPS_OF_BOTH : run_id ? STATE_RUN_STEPS_OF_RUN : step ? STATE_RUN_STEPS_OF_STEP : STATE_RUN_STEPS;
+    enum state_statement which = run_id && step ? STATE_RUN_STEPS_OF_BOTH
+                                 : run_id       ? STATE_RUN_STEPS_OF_RUN
+                                 : step         ? STATE_RUN_STEPS_OF_STEP
+                                                : STATE_RUN_STEPS;
     sqlite3_stmt *q = state_query(s, which, e, "iti", run_id, step, (int64_t)most);
     if (!q) return -1;
     int more;

@@ -205,16 +205,37 @@ struct hostile {
 #define TEXT(t) {t, sizeof t - 1}
 
 TEST("a manifest that would lead out of its folder, or that nobody here writes, is refused") {
-    static const struct hostile rows[] = {
-        TEXT("f " HEX " 3 /etc/passwd\0"), TEXT("f " HEX " 3 ../x\0"), TEXT("f " HEX " 3 a/../../x\0"), TEXT("f " HEX " 3 ..\0"), TEXT("f " HEX " 3 .\0"),
-        TEXT("f " HEX " 3 a/./b\0"), TEXT("f " HEX " 3 a//b\0"), TEXT("f " HEX " 3 a/\0"), TEXT("f " HEX " 3 \0"),
-        TEXT("l " HEX " 1 a\0f " HEX " 3 a/b\0"),                                    /* through a link */
-        TEXT("f " HEX " 3 a\0f " HEX " 3 a/b/c\0"), TEXT("d " EMPTY " 0 a\0f " HEX " 3 a/b\0"),
-        TEXT("f " HEX " 3 a\0f " HEX " 3 a.b\0f " HEX " 3 a/b\0"),                   /* not next to it */
-        TEXT("f " HEX " 3 b\0f " HEX " 3 a\0"), TEXT("f " HEX " 3 a\0f " HEX " 3 a\0"), /* out of order, twice */
-        TEXT("f " HEX " 3 a"), TEXT("f " HEX " 3\0"), TEXT("f " HEX " a\0"), TEXT("f " HEX "  a\0"), TEXT("f " HEX " 03 a\0"), TEXT("f " HEX " -3 a\0"),
-        TEXT("f " HEX " 99999999999999999999 a\0"), TEXT("q " HEX " 3 a\0"), TEXT("\0"), TEXT("f\0"), TEXT("f BA7816BF8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad 3 a\0"),
-        TEXT("f ba 3 a\0"), TEXT("d " HEX " 0 a\0"), TEXT("d " EMPTY " 1 a\0"), TEXT("f\t" HEX " 3 a\0"), TEXT("f " HEX " 3 a\0garbage")};
+    static const struct hostile rows[] = {TEXT("f " HEX " 3 /etc/passwd\0"),
+                                          TEXT("f " HEX " 3 ../x\0"),
+                                          TEXT("f " HEX " 3 a/../../x\0"),
+                                          TEXT("f " HEX " 3 ..\0"),
+                                          TEXT("f " HEX " 3 .\0"),
+                                          TEXT("f " HEX " 3 a/./b\0"),
+                                          TEXT("f " HEX " 3 a//b\0"),
+                                          TEXT("f " HEX " 3 a/\0"),
+                                          TEXT("f " HEX " 3 \0"),
+                                          TEXT("l " HEX " 1 a\0f " HEX " 3 a/b\0"), /* through a link */
+                                          TEXT("f " HEX " 3 a\0f " HEX " 3 a/b/c\0"),
+                                          TEXT("d " EMPTY " 0 a\0f " HEX " 3 a/b\0"),
+                                          TEXT("f " HEX " 3 a\0f " HEX " 3 a.b\0f " HEX " 3 a/b\0"), /* not next to it */
+                                          TEXT("f " HEX " 3 b\0f " HEX " 3 a\0"),
+                                          TEXT("f " HEX " 3 a\0f " HEX " 3 a\0"), /* out of order, twice */
+                                          TEXT("f " HEX " 3 a"),
+                                          TEXT("f " HEX " 3\0"),
+                                          TEXT("f " HEX " a\0"),
+                                          TEXT("f " HEX "  a\0"),
+                                          TEXT("f " HEX " 03 a\0"),
+                                          TEXT("f " HEX " -3 a\0"),
+                                          TEXT("f " HEX " 99999999999999999999 a\0"),
+                                          TEXT("q " HEX " 3 a\0"),
+                                          TEXT("\0"),
+                                          TEXT("f\0"),
+                                          TEXT("f BA7816BF8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad 3 a\0"),
+                                          TEXT("f ba 3 a\0"),
+                                          TEXT("d " HEX " 0 a\0"),
+                                          TEXT("d " EMPTY " 1 a\0"),
+                                          TEXT("f\t" HEX " 3 a\0"),
+                                          TEXT("f " HEX " 3 a\0garbage")};
     struct manifest m;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char *exact = mem_alloc(rows[i].size);
@@ -225,7 +246,8 @@ TEST("a manifest that would lead out of its folder, or that nobody here writes, 
         CHECK(!m.entries && !m.count);
         free(exact);
     }
-    static const struct hostile fine[] = {TEXT("f " HEX " 3 ...\0"), TEXT("f " HEX " 3 .hidden\0f " HEX " 0 a b/\n\0"), TEXT("f " HEX " 18446744073709551600 a\0"),
+    static const struct hostile fine[] = {TEXT("f " HEX " 3 ...\0"), TEXT("f " HEX " 3 .hidden\0f " HEX " 0 a b/\n\0"),
+                                          TEXT("f " HEX " 18446744073709551600 a\0"),
                                           TEXT("f " HEX " 3 a\0f " HEX " 3 a.b\0f " HEX " 3 ab/c\0"), TEXT("f " HEX " 3 ..a/b..\0")};
     for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
         CHECKF(!manifest_parse(fine[i].text, fine[i].size, &m, &e), "row %zu: %s", i, e.text);

@@ -38,8 +38,21 @@ static const char *expand(const char *pattern) {
 }
 
 static void make_world(void) {
-    static const char *const files[] = {"a.csv", "b.csv", "B.csv", "c.txt", ".hidden.csv", "data/1.csv", "data/2.csv", "data/10.csv", "data/deep/3.csv",
-                                        "data/deep/er/4.csv", "data/.secret/5.csv", ".mbuild/store/x.csv", "sub/.mbuild/y.csv", "x[1].csv", "data.csv/inner.csv"};
+    static const char *const files[] = {"a.csv",
+                                        "b.csv",
+                                        "B.csv",
+                                        "c.txt",
+                                        ".hidden.csv",
+                                        "data/1.csv",
+                                        "data/2.csv",
+                                        "data/10.csv",
+                                        "data/deep/3.csv",
+                                        "data/deep/er/4.csv",
+                                        "data/.secret/5.csv",
+                                        ".mbuild/store/x.csv",
+                                        "sub/.mbuild/y.csv",
+                                        "x[1].csv",
+                                        "data.csv/inner.csv"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) touch(files[i]);
     CHECK(!symlink("nowhere", in("dangling.csv")) && !symlink("data", in("linked")) && !mkfifo(in("pipe.csv"), 0644));
 }
@@ -66,7 +79,8 @@ TEST("a pattern matches the files that it says, sorted by bytes within each fold
         {"d*/deep/*", "data/deep/3.csv"},
     };
     make_world();
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) CHECKF(!strcmp(expand(rows[i][0]), rows[i][1]), "%s gives \"%s\"", rows[i][0], expand(rows[i][0]));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        CHECKF(!strcmp(expand(rows[i][0]), rows[i][1]), "%s gives \"%s\"", rows[i][0], expand(rows[i][0]));
 }
 
 TEST("** goes through folders, itself no folder too; never into hidden ones or mbuild's own") {

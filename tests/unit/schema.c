@@ -1,4 +1,5 @@
-/* Descriptors as JSON and rule parameters against them: defaults, types, ranges, near names; and descriptors that a plugin gone mad could send. */
+/* Descriptors as JSON and rule parameters against them: defaults, types, ranges, near names; and descriptors that a plugin gone mad could
+ * send. */
 #include "schema.h"
 #include "test.h"
 
@@ -23,7 +24,8 @@ static const char descriptor[] =
     "{\"name\":\"widths\",\"type\":\"list\",\"element\":\"int\",\"least\":1,\"most\":64},"
     "{\"name\":\"anything\",\"type\":\"any\"},"
     "{\"name\":\"extra\",\"type\":\"table\"},"
-    "{\"name\":\"optimizer\",\"type\":\"table\",\"default\":{},\"fields\":[{\"name\":\"name\",\"type\":\"string\",\"default\":\"adam\"},{\"name\":\"beta\",\"type\":\"float\",\"least\":0,\"most\":1}]},"
+    "{\"name\":\"optimizer\",\"type\":\"table\",\"default\":{},\"fields\":[{\"name\":\"name\",\"type\":\"string\",\"default\":\"adam\"},{"
+    "\"name\":\"beta\",\"type\":\"float\",\"least\":0,\"most\":1}]},"
     "{\"name\":\"layers\",\"type\":\"list\",\"element\":\"table\",\"fields\":[{\"name\":\"width\",\"type\":\"int\",\"flags\":1}]}]}],"
     "\"commands\":[{\"name\":\"serve\",\"usage\":\"serve\",\"help\":\"serves\",\"options\":[{\"name\":\"port\",\"type\":\"int\"}]}]}";
 
@@ -75,13 +77,16 @@ TEST("defaults are filled in, also in tables, and values brought to their declar
         {"{\"lr\":0.1,\"epochs\":1000}", "{\"epochs\":1000," DEFAULTS},
         {"{\"lr\":1,\"loss\":\"ce\",\"optimizer\":{\"beta\":1,\"name\":\"sgd\"},\"verbose\":true}",
          "{\"epochs\":10,\"loss\":\"ce\",\"lr\":1,\"optimizer\":{\"beta\":1,\"name\":\"sgd\"},\"verbose\":true}"},
-        {"{\"lr\":0.1,\"widths\":[1,2.0,64]}", "{\"epochs\":10,\"loss\":\"mse\",\"lr\":0.1,\"optimizer\":{\"name\":\"adam\"},\"verbose\":false,\"widths\":[1,2,64]}"},
-        {"{\"lr\":0.1,\"widths\":{}}", "{\"epochs\":10,\"loss\":\"mse\",\"lr\":0.1,\"optimizer\":{\"name\":\"adam\"},\"verbose\":false,\"widths\":[]}"},
+        {"{\"lr\":0.1,\"widths\":[1,2.0,64]}",
+         "{\"epochs\":10,\"loss\":\"mse\",\"lr\":0.1,\"optimizer\":{\"name\":\"adam\"},\"verbose\":false,\"widths\":[1,2,64]}"},
+        {"{\"lr\":0.1,\"widths\":{}}",
+         "{\"epochs\":10,\"loss\":\"mse\",\"lr\":0.1,\"optimizer\":{\"name\":\"adam\"},\"verbose\":false,\"widths\":[]}"},
         {"{\"lr\":0.1,\"optimizer\":[]}", "{\"epochs\":10," DEFAULTS},
         {"{\"lr\":0.1,\"extra\":{\"x\":[1,{}]},\"anything\":[null]}",
-         "{\"anything\":[null],\"epochs\":10,\"extra\":{\"x\":[1,{}]},\"loss\":\"mse\",\"lr\":0.1,\"optimizer\":{\"name\":\"adam\"},\"verbose\":false}"},
-        {"{\"lr\":0.1,\"layers\":[{\"width\":2}],\"tag\":\"\"}",
-         "{\"epochs\":10,\"layers\":[{\"width\":2}],\"loss\":\"mse\",\"lr\":0.1,\"optimizer\":{\"name\":\"adam\"},\"tag\":\"\",\"verbose\":false}"},
+         "{\"anything\":[null],\"epochs\":10,\"extra\":{\"x\":[1,{}]},\"loss\":\"mse\",\"lr\":0.1,\"optimizer\":{\"name\":\"adam\"},"
+         "\"verbose\":false}"},
+        {"{\"lr\":0.1,\"layers\":[{\"width\":2}],\"tag\":\"\"}", "{\"epochs\":10,\"layers\":[{\"width\":2}],\"loss\":\"mse\",\"lr\":0.1,"
+                                                                 "\"optimizer\":{\"name\":\"adam\"},\"tag\":\"\",\"verbose\":false}"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *found = apply(rows[i][0], false);
@@ -143,15 +148,22 @@ TEST("a long value in a message is cut, and the message stays one line") {
 
 TEST("a descriptor that is no descriptor is refused with what is wrong, and none is a crash") {
     static const char *const rows[][2] = {
-        {"", "JSON at byte 0"}, {"[]", "without name or version"}, {"{\"name\":\"a\"}", "without name or version"}, {"{\"name\":1,\"version\":\"1\"}", "without name or version"},
+        {"", "JSON at byte 0"},
+        {"[]", "without name or version"},
+        {"{\"name\":\"a\"}", "without name or version"},
+        {"{\"name\":1,\"version\":\"1\"}", "without name or version"},
         {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{}]}", "a step without name"},
         {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[3]}", "a step without name"},
         {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"roles\":[{}]}]}", "step s: a role without name"},
         {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"params\":3}]}", "step s: the parameters are no list"},
-        {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"params\":[{\"name\":\"p\"}]}]}", "step s: a parameter without name or type"},
-        {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"params\":[{\"name\":\"p\",\"type\":\"word\"}]}]}", "without name or type"},
-        {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"params\":[{\"name\":\"p\",\"type\":\"enum\",\"choices\":[1]}]}]}", "parameter p: a choice is no string"},
-        {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"params\":[{\"name\":\"p\",\"type\":\"table\",\"fields\":[{}]}]}]}", "step s: p: a parameter without name"},
+        {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"params\":[{\"name\":\"p\"}]}]}",
+         "step s: a parameter without name or type"},
+        {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"params\":[{\"name\":\"p\",\"type\":\"word\"}]}]}",
+         "without name or type"},
+        {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"params\":[{\"name\":\"p\",\"type\":\"enum\",\"choices\":[1]}]}]}",
+         "parameter p: a choice is no string"},
+        {"{\"name\":\"a\",\"version\":\"1\",\"steps\":[{\"name\":\"s\",\"params\":[{\"name\":\"p\",\"type\":\"table\",\"fields\":[{}]}]}]}",
+         "step s: p: a parameter without name"},
         {"{\"name\":\"a\",\"version\":\"1\",\"commands\":[{}]}", "a command without name"},
     };
     struct plugin_type p;
@@ -159,7 +171,8 @@ TEST("a descriptor that is no descriptor is refused with what is wrong, and none
         CHECKF(schema_parse(rows[i][0], strlen(rows[i][0]), &arena, &p, &e), "%s was taken", rows[i][0]);
         CHECK_CONTAINS(e.text, rows[i][1]);
     }
-    static const char *const odd[] = {"{\"name\":\"a\",\"version\":\"1\",\"abi\":[\"x\",null]}", "{\"name\":\"a\",\"version\":\"1\",\"abi\":[1e300,-1e300]}",
+    static const char *const odd[] = {"{\"name\":\"a\",\"version\":\"1\",\"abi\":[\"x\",null]}",
+                                      "{\"name\":\"a\",\"version\":\"1\",\"abi\":[1e300,-1e300]}",
                                       "{\"name\":\"a\",\"version\":\"1\",\"abi\":3,\"steps\":{},\"commands\":\"x\",\"libraries\":[[]]}"};
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
         OK(schema_parse(odd[i], strlen(odd[i]), &arena, &p, &e));

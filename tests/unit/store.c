@@ -168,7 +168,8 @@ TEST("a damaged object is found, named, dropped and never handed on; put again, 
     write_text(in("out"), "old");
     spoil(&a.digest, "abd");
     CHECK(store_get(s, &a, in("out"), &corrupt, &e) && corrupt);
-    CHECK_CONTAINS(e.text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad in the store was damaged and has been dropped");
+    CHECK_CONTAINS(e.text,
+                   "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad in the store was damaged and has been dropped");
     CHECK_STR(read_text(in("out")), "old");
     CHECK(!store_has(s, &a));
     put(s, in("a"));
@@ -220,10 +221,11 @@ TEST("a check of the store drops what is damaged and nothing else") {
 #define HEX "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" /* "abc" */
 
 TEST("a manifest in the store that would lead out of its folder makes no file anywhere") {
-    static const struct { const char *text; size_t size; } rows[] = {
+    static const struct { const char *text; size_t size;
+    } rows[] = {
 #define TEXT(t) {t, sizeof t - 1}
-        TEXT("f " HEX " 3 ../stolen\0"), TEXT("f " HEX " 3 /tmp/mbuild-stolen\0"), TEXT("l " HEX " 3 a\0f " HEX " 3 a/stolen\0"), TEXT("f " HEX " 3 a/../../stolen\0"),
-        TEXT("this is no manifest\n")};
+        TEXT("f " HEX " 3 ../stolen\0"), TEXT("f " HEX " 3 /tmp/mbuild-stolen\0"), TEXT("l " HEX " 3 a\0f " HEX " 3 a/stolen\0"),
+        TEXT("f " HEX " 3 a/../../stolen\0"), TEXT("this is no manifest\n")};
     struct store *s = open_store();
     write_text(in("abc"), "abc");
     put(s, in("abc"));
@@ -236,7 +238,8 @@ TEST("a manifest in the store that would lead out of its folder makes no file an
         CHECK_CONTAINS(e.text, "manifest");
         CHECK(!store_has(s, &a));
     }
-    CHECK(!there(in("stolen")) && !there(in("out")) && !there("/tmp/mbuild-stolen") && !there(in("store/stolen")) && !there(in("store/tmp/stolen")));
+    CHECK(!there(in("stolen")) && !there(in("out")) && !there("/tmp/mbuild-stolen") && !there(in("store/stolen"))
+          && !there(in("store/tmp/stolen")));
     store_close(s);
 }
 
@@ -278,7 +281,8 @@ static uint32_t count_temps(void) {
 }
 
 /* N counts up until there is no such call. */
-static const char *const faults[] = {"any:N", "any:N+", "any:N:ENOSPC", "write:N+:ENOSPC", "fsync:N:EIO", "open:N:EMFILE", "rename:N:EACCES", "read:N:EIO"};
+static const char *const faults[] = {"any:N",       "any:N+",        "any:N:ENOSPC",    "write:N+:ENOSPC",
+                                     "fsync:N:EIO", "open:N:EMFILE", "rename:N:EACCES", "read:N:EIO"};
 
 static const char *arm(const char *form, unsigned long n) {
     static char spec[64];
@@ -383,7 +387,8 @@ TEST("a put or get that is killed at any call leaves no wrong object and half of
         killed = WIFSIGNALED(status);
         CHECKF(killed ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0, "call %lu: status %x", n, status);
         struct artifact now = look(in("out"));
-        CHECKF(artifact_same(&now, &whole) || (now.type == ARTIFACT_FILE && !strcmp(read_text(in("out")), "old")), "call %lu: half of it", n);
+        CHECKF(artifact_same(&now, &whole) || (now.type == ARTIFACT_FILE && !strcmp(read_text(in("out")), "old")), "call %lu: half of it",
+               n);
         struct store *s = open_store();
         int reported = 0;
         OK(store_check(s, count_reported, &reported, &e));

@@ -172,7 +172,8 @@ TEST("where neither reflink nor copy_file_range works, a copy goes by read and w
 /* -- trees */
 
 TEST("a listing is sorted by bytes, without . and ..") {
-    static const char *const names[] = {"B", "a", "a b", "a.c", "\xc3\xa4", ".hidden"}, *const sorted[] = {".hidden", "B", "a", "a b", "a.c", "\xc3\xa4"};
+    static const char *const names[] = {"B", "a", "a b", "a.c", "\xc3\xa4", ".hidden"}, *const sorted[] = {".hidden", "B",   "a",
+                                                                                                           "a b",     "a.c", "\xc3\xa4"};
     char **found;
     uint32_t count;
     for (int i = 0; i < 6; i++) {
@@ -345,7 +346,8 @@ TEST("who waits for a lock gets it when its holder lets go, even if the file was
 /* -- faults */
 
 TEST("a fault that is spelt wrong is refused, so that it can't go for a test passed") {
-    static const char *const wrong[] = {"", "write", "write:", "write:0", "write:x", "rite:1", "write:1:", "write:1:EWRONG", "write:1x", "write:1:KILLED", "any:-", ":1"};
+    static const char *const wrong[] = {"",         "write",          "write:",   "write:0",        "write:x", "rite:1",
+                                        "write:1:", "write:1:EWRONG", "write:1x", "write:1:KILLED", "any:-",   ":1"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         CHECKF(sys_fault_arm(wrong[i], &e), "%s was taken", wrong[i]);
         CHECK_CONTAINS(e.text, "MBUILD_FAULT");

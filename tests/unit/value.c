@@ -33,15 +33,33 @@ static const char *rewrite(const char *text) {
 }
 
 TEST("any way to write a value has one canonical text") {
-    static const char *const rows[][2] = {
-        {" null ", "null"}, {"true", "true"}, {"[ ]", "[]"}, {"{\n}", "{}"}, {"-0", "0"}, {"-0.0", "0"}, {"1.0", "1"}, {"1e3", "1000"},
-        {"100e-2", "1"}, {"0.1", "0.1"}, {"1E-7", "1e-07"}, {"0.30000000000000004", "0.30000000000000004"}, {"3.0000000000000000", "3"},
-        {"9007199254740992.0", "9007199254740992"}, {"9007199254740993", "9007199254740993"}, {"1e16", "1e+16"}, {"9223372036854775807", "9223372036854775807"},
-        {"-9223372036854775808", "-9223372036854775808"}, {"9223372036854775808", "9.223372036854776e+18"}, {"5e-324", "5e-324"},
-        {"1.7976931348623157e308", "1.7976931348623157e+308"}, {"1e-400", "0"},
-        {"{\"b\":1,\"a\":[2 , {\"d\":0,\"c\":0}]}", "{\"a\":[2,{\"c\":0,\"d\":0}],\"b\":1}"}, {"{\"\":1,\"a\":2,\"B\":3}", "{\"\":1,\"B\":3,\"a\":2}"},
-        {"\"\\u0041\\u00e4\\ud83d\\ude00\\/\"", "\"A\xc3\xa4\xf0\x9f\x98\x80/\""}, {"\"\\b\\f\\r\\n\\t\\u001f\x7f\"", "\"\\u0008\\u000c\\u000d\\n\\t\\u001f\\u007f\""},
-        {"\"\\\"\\\\\"", "\"\\\"\\\\\""}};
+    static const char *const rows[][2] = {{" null ", "null"},
+                                          {"true", "true"},
+                                          {"[ ]", "[]"},
+                                          {"{\n}", "{}"},
+                                          {"-0", "0"},
+                                          {"-0.0", "0"},
+                                          {"1.0", "1"},
+                                          {"1e3", "1000"},
+                                          {"100e-2", "1"},
+                                          {"0.1", "0.1"},
+                                          {"1E-7", "1e-07"},
+                                          {"0.30000000000000004", "0.30000000000000004"},
+                                          {"3.0000000000000000", "3"},
+                                          {"9007199254740992.0", "9007199254740992"},
+                                          {"9007199254740993", "9007199254740993"},
+                                          {"1e16", "1e+16"},
+                                          {"9223372036854775807", "9223372036854775807"},
+                                          {"-9223372036854775808", "-9223372036854775808"},
+                                          {"9223372036854775808", "9.223372036854776e+18"},
+                                          {"5e-324", "5e-324"},
+                                          {"1.7976931348623157e308", "1.7976931348623157e+308"},
+                                          {"1e-400", "0"},
+                                          {"{\"b\":1,\"a\":[2 , {\"d\":0,\"c\":0}]}", "{\"a\":[2,{\"c\":0,\"d\":0}],\"b\":1}"},
+                                          {"{\"\":1,\"a\":2,\"B\":3}", "{\"\":1,\"B\":3,\"a\":2}"},
+                                          {"\"\\u0041\\u00e4\\ud83d\\ude00\\/\"", "\"A\xc3\xa4\xf0\x9f\x98\x80/\""},
+                                          {"\"\\b\\f\\r\\n\\t\\u001f\x7f\"", "\"\\u0008\\u000c\\u000d\\n\\t\\u001f\\u007f\""},
+                                          {"\"\\\"\\\\\"", "\"\\\"\\\\\""}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         CHECK_STR(rewrite(rows[i][0]), rows[i][1]);
         CHECK_STR(rewrite(rows[i][1]), rows[i][1]);
@@ -73,18 +91,56 @@ TEST("a float's text is the shortest that reads back the same") {
 }
 
 TEST("text that is no JSON is refused with the place where it goes wrong") {
-    static const struct { const char *text, *says; } rows[] = {
-        {"", "byte 0: a value expected"}, {"  ", "byte 2"}, {"nul", "byte 0"}, {"truefalse", "byte 4: nothing more expected"}, {"1 2", "byte 2"},
-        {"[1,]", "byte 3: a value expected"}, {"[,1]", "byte 1"}, {"[1 2]", "byte 3: ',' or ']' expected"}, {"[1", "',' or ']' expected"}, {"[", "byte 1"},
-        {"{\"a\" 1}", "byte 5: ':' expected"}, {"{\"a\":1,}", "byte 7: a key in double quotes"}, {"{a:1}", "byte 1: a key"}, {"{\"a\":}", "byte 5"},
-        {"{\"a\":1 \"b\":2}", "',' or '}' expected"}, {"{\"a\":1,\"b\":2,\"a\":3}", "the key \"a\" stands twice"}, {"{\"a\":1,\"\\u0061\":3}", "stands twice"},
-        {"01", "byte 1: nothing more"}, {"-", "byte 1"}, {"+1", "byte 0"}, {".5", "byte 0"}, {"1.", "byte 2: a digit expected after the point"},
-        {"1e", "a digit expected in the exponent"}, {"1e+", "a digit expected in the exponent"}, {"0x10", "byte 1"}, {"1e999", "a number too large"}, {"-1e999", "a number too large"},
-        {"NaN", "byte 0"}, {"Infinity", "byte 0"}, {"\"abc", "the string has no end"}, {"\"a\nb\"", "byte 2: a control character"}, {"\"\\x\"", "unknown escape"},
-        {"\"\\", "unknown escape"}, {"\"\\u12\"", "four hex digits"}, {"\"\\u0000\"", "may not hold NUL"}, {"\"\\ud800\"", "a low surrogate is missing"},
-        {"\"\\ud800\\u0041\"", "a low surrogate is missing"}, {"\"\\udc00\"", "without a high one"}, {"'a'", "byte 0"}, {"/**/1", "byte 0"},
-        {"\"\xff\"", "byte 1: bytes in a string that are not UTF-8"}, {"\"a\xc3\"", "byte 2"}, {"\"\xc0\xaf\"", "not UTF-8"}, {"\"\xed\xa0\x80\"", "not UTF-8"},
-        {"\"\xf4\x90\x80\x80\"", "not UTF-8"}, {"\"\xe2\x82", "not UTF-8"}, {"\xef\xbb\xbf" "1", "byte 0"}};
+    static const struct { const char *text, *says;
+    } rows[] = {{"", "byte 0: a value expected"},
+                {"  ", "byte 2"},
+                {"nul", "byte 0"},
+                {"truefalse", "byte 4: nothing more expected"},
+                {"1 2", "byte 2"},
+                {"[1,]", "byte 3: a value expected"},
+                {"[,1]", "byte 1"},
+                {"[1 2]", "byte 3: ',' or ']' expected"},
+                {"[1", "',' or ']' expected"},
+                {"[", "byte 1"},
+                {"{\"a\" 1}", "byte 5: ':' expected"},
+                {"{\"a\":1,}", "byte 7: a key in double quotes"},
+                {"{a:1}", "byte 1: a key"},
+                {"{\"a\":}", "byte 5"},
+                {"{\"a\":1 \"b\":2}", "',' or '}' expected"},
+                {"{\"a\":1,\"b\":2,\"a\":3}", "the key \"a\" stands twice"},
+                {"{\"a\":1,\"\\u0061\":3}", "stands twice"},
+                {"01", "byte 1: nothing more"},
+                {"-", "byte 1"},
+                {"+1", "byte 0"},
+                {".5", "byte 0"},
+                {"1.", "byte 2: a digit expected after the point"},
+                {"1e", "a digit expected in the exponent"},
+                {"1e+", "a digit expected in the exponent"},
+                {"0x10", "byte 1"},
+                {"1e999", "a number too large"},
+                {"-1e999", "a number too large"},
+                {"NaN", "byte 0"},
+                {"Infinity", "byte 0"},
+                {"\"abc", "the string has no end"},
+                {"\"a\nb\"", "byte 2: a control character"},
+                {"\"\\x\"", "unknown escape"},
+                {"\"\\", "unknown escape"},
+                {"\"\\u12\"", "four hex digits"},
+                {"\"\\u0000\"", "may not hold NUL"},
+                {"\"\\ud800\"", "a low surrogate is missing"},
+                {"\"\\ud800\\u0041\"", "a low surrogate is missing"},
+                {"\"\\udc00\"", "without a high one"},
+                {"'a'", "byte 0"},
+                {"/**/1", "byte 0"},
+                {"\"\xff\"", "byte 1: bytes in a string that are not UTF-8"},
+                {"\"a\xc3\"", "byte 2"},
+                {"\"\xc0\xaf\"", "not UTF-8"},
+                {"\"\xed\xa0\x80\"", "not UTF-8"},
+                {"\"\xf4\x90\x80\x80\"", "not UTF-8"},
+                {"\"\xe2\x82", "not UTF-8"},
+                {"\xef\xbb\xbf"
+                 "1",
+                 "byte 0"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct value v;
         e.text[0] = 0;
@@ -144,7 +200,8 @@ TEST("an entry is found by key and by path, and absent ones are told as such") {
     CHECK_EQ(value_at(&v, "layers[1].width")->integer, 16);
     CHECK_EQ(value_at(&v, "m[1][0]")->integer, 3);
     CHECK(value_at(&v, "") == &v);
-    static const char *const absent[] = {"x", "optimizer.x", "layers[2]", "layers[-1]", "layers[1", "layers.width", "n.x", "n[0]", "optimizer..lr", "optimizer.", "m[1][1]", "m[]x"};
+    static const char *const absent[] = {"x",   "optimizer.x", "layers[2]",     "layers[-1]", "layers[1", "layers.width",
+                                         "n.x", "n[0]",        "optimizer..lr", "optimizer.", "m[1][1]",  "m[]x"};
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) CHECKF(!value_at(&v, absent[i]), "%s", absent[i]);
     CHECK_STR(value_get_string(value_get(&v, "optimizer"), "name"), "adam");
     CHECK(!value_get_string(&v, "n") && !value_get_string(&v, "x") && !value_get(NULL, "x"));
@@ -155,7 +212,8 @@ TEST("an entry is found by key and by path, and absent ones are told as such") {
 }
 
 TEST("values are equal if their canonical text is") {
-    static const char *const texts[] = {"null", "true", "false", "0", "1", "1.5", "\"1\"", "\"\"", "[]", "{}", "[1]", "[1,2]", "{\"a\":1}", "{\"a\":2}", "{\"b\":1}", "[null]"};
+    static const char *const texts[] = {"null", "true", "false", "0",     "1",         "1.5",       "\"1\"",     "\"\"",
+                                        "[]",   "{}",   "[1]",   "[1,2]", "{\"a\":1}", "{\"a\":2}", "{\"b\":1}", "[null]"};
     enum { COUNT = sizeof texts / sizeof *texts };
     struct value v[COUNT];
     for (size_t i = 0; i < COUNT; i++) CHECK(!parse(texts[i], &v[i]));
