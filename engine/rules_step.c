@@ -520,7 +520,8 @@ static int api_pool(lua_State *L) {
     int fine;
     lua_Integer n = lua_tointegerx(L, 2, &fine);
     if (!fine || n < 1 || n > 1000000) rules_fail(L, "pool \"%s\": how many steps may run at once? A whole number expected", name);
-    g->pools[graph_pool(g, name)].size = (int)n;
+    uint32_t pool = graph_pool(g, name); /* may move g->pools */
+    g->pools[pool].size = (int)n;
     return 0;
 }
 
