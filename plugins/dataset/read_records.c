@@ -1,0 +1,255 @@
+/* read_records.c: records to a table, in two passes; see read.h. The first learns what each column holds, so that the second can put every
+ * cell where it belongs, four bytes a number. The source is an input of the step and does not change in between.
+ */
+#include "read.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DISTINCT_MOST 100     /* a column of more different words than this is text, not a category, unless the rule says so */
+#define STRAY_SHARE 10        /* up to one cell in so many that is no number is a mistake in the data, not a column of words */
+#define EXACT_MOST 16777216.0 /* binary32 counts exactly up to 2^24 */
+#define WATCH_EACH 4096
+
+/* What the first pass learns of a column. */
+struct survey {
+    enum column_use use;
+    enum mbl_column_kind kind;
+    size_t seen, numbers;      /* cells that aren't missing; of these, numbers */
+    bool fractions, large;     /* some number is no integer; some is an integer beyond EXACT_MOST */
+    struct dictionary distinct; /* up to DISTINCT_MOST + 1 of them */
+    int64_t stray_line;        /* the first cell that is no number, */
+    const char *stray_file;
+    char stray[64];
+    struct column *column;     /* where the second pass puts it */
+};
+
+struct loading {
+    struct reading *r;
+    int (*open)(struct mbl_stream *, const struct options *, struct records **, struct mbl_error *);
+    struct mbl_arena arena;
+    const char **names;        /* of all columns, over all files */
+    struct survey *surveys;    /* beside them */
+    size_t count, name_cap, survey_cap;
+    size_t *places, place_cap, placed; /* column of the current file → column of all */
+    size_t rows, pass;
+    struct table *table;
+};
+
+static bool is_na(const struct options *o, const struct cell *cell) {
+    if (cell->missing || !cell->length) return true;
+    for (size_t i = 0; i < o->na.count; i++)
+        if (strlen(o->na.items[i]) == cell->length && !memcmp(o->na.items[i], cell->text, cell->length)) return true;
+    return false;
+}
+
+/* Columns that the current file has and that were not met yet. */
+static void place_columns(struct loading *l, const struct records *records) {
+    for (; l->placed < records->name_count; l->placed++) {
+        size_t i = 0;
+        while (i < l->count && strcmp(l->names[i], records->names[l->placed])) i++;
+        l->places = mbl_grow(l->places, &l->place_cap, l->placed + 1, sizeof *l->places);
+        l->places[l->placed] = i;
+        if (i < l->count) continue;
+        l->names = mbl_grow(l->names, &l->name_cap, l->count + 1, sizeof *l->names);
+        l->surveys = mbl_grow(l->surveys, &l->survey_cap, l->count + 1, sizeof *l->surveys);
+        l->names[l->count] = mbl_arena_strdup(&l->arena, records->names[l->placed]);
+        l->surveys[l->count++] = (struct survey){.use = COLUMN_FEATURE};
+    }
+}
+
+/* Files of a table must agree: a column that only some have would be missing in all rows of the others. JSON Lines name theirs line by line. */
+static int check_columns(const struct loading *l, const struct records *records, size_t before, struct mbl_error *e) {
+    if (before == 0 || records->name_count == 0) return 0;
+    if (l->count == before && records->name_count == before) return 0;
+    return mbl_error_set(e, "%s has other columns than %s: %zu, not %zu, or other names", mbl_stream_name(records->stream), l->r->paths[0],
+                         records->name_count, before);
+}
+
+static int survey_record(struct loading *l, const struct records *records, struct mbl_error *e) {
+    const struct options *o = l->r->options;
+    (void)e;
+    for (size_t i = 0; i < records->cell_count; i++) {
+        struct survey *s = &l->surveys[l->places[i]];
+        const struct cell *cell = &records->cells[i];
+        double v;
+        if (is_na(o, cell)) continue;
+        s->seen++;
+        if (table_parse_number(cell->text, cell->length, &v)) {
+            s->numbers++;
+            if (v != floor(v)) s->fractions = true;
+            else if (fabs(v) > EXACT_MOST) s->large = true;
+        } else if (!s->stray_line) {
+            s->stray_line = records->line;
+            s->stray_file = mbl_arena_strdup(&l->arena, mbl_stream_name(records->stream));
+            size_t n = cell->length < 40 ? cell->length : 40;
+            while (n < cell->length && n > 0 && ((unsigned char)cell->text[n] & 0xc0) == 0x80) n--;
+            memcpy(s->stray, cell->text, n);
+        }
+        if (s->distinct.count <= DISTINCT_MOST) dictionary_add(&s->distinct, cell->text, cell->length);
+    }
+    l->rows++;
+    return 0;
+}
+
+static void load_text(struct column *c, const struct options *o, const struct cell *cell, size_t row) {
+    bool missing = cell->missing || (!cell->quoted && is_na(o, cell));
+    if (missing || c->missing) {
+        size_t had = c->missing_cap;
+        c->missing = mbl_grow(c->missing, &c->missing_cap, row + 1, sizeof *c->missing);
+        memset(c->missing + had, 0, c->missing_cap - had);
+        c->missing[row] = missing;
+    }
+    if (!missing) mbl_buf_add(&c->text, cell->text, cell->length);
+    c->offsets = mbl_grow(c->offsets, &c->offset_cap, row + 2, sizeof *c->offsets);
+    if (row == 0) c->offsets[0] = 0;
+    c->offsets[row + 1] = (int64_t)c->text.len;
+}
+
+static int load_number(struct column *c, const struct records *records, const struct cell *cell, bool missing, size_t row, struct mbl_error *e) {
+    double v = NAN;
+    if (!missing) table_parse_number(cell->text, cell->length, &v);
+    c->numbers = mbl_grow(c->numbers, &c->number_cap, row + 1, sizeof *c->numbers);
+    c->numbers[row] = (float)v;
+    if (!isinf(c->numbers[row])) return 0;
+    return mbl_error_set(e, "%s:%lld: column %s: %.*s is too large for float32", mbl_stream_name(records->stream), (long long)records->line, c->name,
+                         (int)(cell->length < 40 ? cell->length : 40), cell->text);
+}
+
+static int load_cell(struct loading *l, struct column *c, const struct records *records, const struct cell *cell, size_t row, struct mbl_error *e) {
+    const struct options *o = l->r->options;
+    if (c->kind == MBL_TEXT) {
+        load_text(c, o, cell, row);
+        return 0;
+    }
+    bool missing = is_na(o, cell);
+    if (c->kind == MBL_NUMERIC) return load_number(c, records, cell, missing, row, e);
+    c->codes = mbl_grow(c->codes, &c->code_cap, row + 1, sizeof *c->codes);
+    c->codes[row] = missing ? -1 : (int32_t)dictionary_add(&c->dictionary, cell->text, cell->length);
+    if (c->dictionary.count > INT32_MAX - 1) return mbl_error_set(e, "column %s has too many categories", c->name);
+    return 0;
+}
+
+static int load_record(struct loading *l, const struct records *records, struct mbl_error *e) {
+    static const struct cell absent = {.text = "", .missing = true};
+    struct table *t = l->table;
+    size_t row = t->rows;
+    /* From the file's columns to the table's: what this record lacks is missing. */
+    for (size_t i = 0; i < l->placed; i++) {
+        struct column *c = l->surveys[l->places[i]].column;
+        if (c && load_cell(l, c, records, i < records->cell_count ? &records->cells[i] : &absent, row, e)) return -1;
+    }
+    for (size_t i = 0; i < l->count; i++) { /* JSON Lines: columns that no line of this file has named yet */
+        struct column *c = l->surveys[i].column;
+        bool there = l->placed == l->count;
+        for (size_t k = 0; k < l->placed && !there; k++) there = l->places[k] == i;
+        if (c && !there && load_cell(l, c, records, &absent, row, e)) return -1;
+    }
+    t->lines = mbl_grow(t->lines, &t->line_cap, row + 1, sizeof *t->lines);
+    t->lines[row] = records->line;
+    t->rows++;
+    return 0;
+}
+
+static int watch(const struct loading *l, size_t file, const struct mbl_stream *stream, struct mbl_error *e) {
+    struct watcher *w = l->r->watcher;
+    if (!w) return 0;
+    double size = (double)mbl_stream_size(stream), part = size > 0 ? (double)mbl_stream_done(stream) / size : 1;
+    double files = (double)l->r->path_count, done = ((double)l->pass + ((double)file + (part < 1 ? part : 1)) / files) / 2;
+    return w->see(w, done, 1) ? mbl_error_set(e, "cancelled") : 0;
+}
+
+static int pass_file(struct loading *l, size_t file, int (*take)(struct loading *, const struct records *, struct mbl_error *), struct mbl_error *e) {
+    struct mbl_stream *stream;
+    struct records *records;
+    size_t before = l->count;
+    if (mbl_stream_open(l->r->paths[file], &stream, e)) return -1;
+    if (l->open(stream, l->r->options, &records, e)) return -1;
+    l->placed = 0;
+    place_columns(l, records);
+    int got = check_columns(l, records, before, e) ? -1 : 1;
+    for (size_t n = 0; got > 0 && (got = records->next(records, e)) > 0; n++) {
+        place_columns(l, records);
+        if (take(l, records, e) || (n % WATCH_EACH == 0 && watch(l, file, stream, e))) got = -1;
+    }
+    records->close(records);
+    return got;
+}
+
+/* -- between the passes */
+
+static int stray_cell(const struct survey *s, const char *name, struct mbl_error *e) {
+    return mbl_error_set(e,
+                         "%s:%lld: column %s holds numbers, but \"%s\" is none (%zu such cell%s); correct it, or name it in clean.na if it means missing, or "
+                         "the column in `category` if it holds words",
+                         s->stray_file, (long long)s->stray_line, name, s->stray, s->seen - s->numbers, s->seen - s->numbers == 1 ? "" : "s");
+}
+
+static int decide_label(const struct options *o, struct survey *s, const char *name, struct mbl_error *e) {
+    bool numbers = s->numbers == s->seen;
+    s->kind = read_are_classes(o, numbers, !s->fractions, s->distinct.count, s->seen) ? MBL_CATEGORY : MBL_NUMERIC;
+    if (s->kind == MBL_CATEGORY || numbers) return 0;
+    return mbl_error_set(e, "%s:%lld: the label %s must be a number for regression; found \"%s\"", s->stray_file, (long long)s->stray_line, name, s->stray);
+}
+
+static int decide_kind(struct loading *l, struct survey *s, const char *name, struct mbl_error *e) {
+    const struct options *o = l->r->options;
+    size_t strays = s->seen - s->numbers;
+    if (s->use == COLUMN_LABEL) return decide_label(o, s, name, e);
+    if (!strcmp(o->format, "text") || names_have(&o->text, name)) s->kind = MBL_TEXT;
+    else if (s->use == COLUMN_GROUP || names_have(&o->category, name)) s->kind = MBL_CATEGORY;
+    else if (!strays) s->kind = MBL_NUMERIC;
+    else if (strays <= s->seen / STRAY_SHARE) return stray_cell(s, name, e);
+    else s->kind = s->distinct.count <= DISTINCT_MOST ? MBL_CATEGORY : MBL_TEXT;
+    if (!l->r->note) return 0;
+    char *note = NULL;
+    if (s->kind == MBL_NUMERIC && s->large) note = mbl_printf("column %s: integers beyond 2^24 are rounded to float32", name);
+    if (s->kind == MBL_NUMERIC && !s->seen) note = mbl_printf("column %s has no values at all", name);
+    if (s->kind == MBL_TEXT && s->numbers < s->seen && !names_have(&o->text, name) && strcmp(o->format, "text"))
+        note = mbl_printf("column %s has more than %d different values: taken as text, which is no feature", name, DISTINCT_MOST);
+    if (note) l->r->note(l->r, note);
+    free(note);
+    return 0;
+}
+
+static int decide_columns(struct loading *l, struct mbl_error *e) {
+    struct table *t = l->table;
+    enum column_use *uses = mbl_arena_alloc(&l->arena, (l->count + 1) * sizeof *uses);
+    if (!l->rows) return mbl_error_set(e, "%s has no rows", l->r->paths[0]);
+    if (read_uses(l->r->options, l->names, l->count, l->r->paths[0], uses, e)) return -1;
+    t->columns = mbl_arena_alloc(&t->arena, (l->count + 1) * sizeof *t->columns);
+    for (size_t i = 0; i < l->count; i++) {
+        struct survey *s = &l->surveys[i];
+        s->use = uses[i];
+        if (s->use == COLUMN_UNUSED) continue;
+        if (decide_kind(l, s, l->names[i], e)) return -1;
+        s->column = &t->columns[t->column_count++];
+        *s->column = (struct column){.name = mbl_arena_strdup(&t->arena, l->names[i]), .kind = s->kind, .width = s->kind == MBL_NUMERIC ? 1 : 0,
+                                     .is_label = s->use == COLUMN_LABEL, .is_group = s->use == COLUMN_GROUP};
+    }
+    return 0;
+}
+
+int read_records(struct reading *r, int (*open)(struct mbl_stream *, const struct options *, struct records **, struct mbl_error *),
+                 struct table *out, struct mbl_error *e) {
+    struct loading l = {.r = r, .open = open, .table = out};
+    int failed = 0;
+    for (size_t i = 0; i < r->path_count && !failed; i++) failed = pass_file(&l, i, survey_record, e);
+    if (!failed) failed = decide_columns(&l, e);
+    out->files = mbl_arena_alloc(&out->arena, r->path_count * sizeof *out->files);
+    out->file_starts = mbl_arena_alloc(&out->arena, r->path_count * sizeof *out->file_starts);
+    l.pass = 1;
+    for (size_t i = 0; i < r->path_count && !failed; i++) {
+        out->files[i] = mbl_arena_strdup(&out->arena, r->paths[i]);
+        out->file_starts[i] = out->rows;
+        out->file_count++;
+        failed = pass_file(&l, i, load_record, e);
+    }
+    for (size_t i = 0; i < l.count; i++) dictionary_free(&l.surveys[i].distinct);
+    free(l.names);
+    free(l.surveys);
+    free(l.places);
+    mbl_arena_free(&l.arena);
+    return failed;
+}
