@@ -42,7 +42,7 @@ static void add_object(struct buf *b, const char *key, const char *json) {
     struct arena a = {0};
     struct value v;
     struct err ignored;
-    if (!value_parse(json, strlen(json), &a, &v, &ignored) && v.type == VALUE_TABLE) {
+    if (!value_parse(json, strlen(json), &a, &v, &ignored) && v.type == VALUE_TABLE && v.count) {
         add_key(b, key);
         value_write(&v, b);
     }
