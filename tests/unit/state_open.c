@@ -311,6 +311,105 @@ TEST("layout 0, an empty database, is brought to today's; for a reader in memory
     state_close(s);
 }
 
+static bool take_any(void *ctx, struct state_record *r) {
+    take_record(ctx, r);
+    return false;
+}
+
+static void ignore_artifact(void *ctx, const struct artifact *a) {
+    (void)ctx, (void)a;
+}
+
+static void ignore_file(void *ctx, const struct state_file *f) {
+    (void)ctx, (void)f;
+}
+
+static void ignore_run_step(void *ctx, const struct state_run_step *r) {
+    (void)ctx, (void)r;
+}
+
+/* Everything that mbuild does with a database; how much of it failed. */
+static int use_all(struct state *s, bool writing) {
+    struct arena a = {0};
+    struct records all = {.count = 0};
+    struct state_record r = record_of("step 7"), *found;
+    struct state_file f = file_of("f");
+    struct state_run_step step = {.run_id = 1, .step = "step 7", .status = "built"};
+    const char *value;
+    int failed = 0;
+    int64_t id;
+    failed += !!state_each_record(s, &a, take_record, &all, &e);
+    failed += !!state_get_record(s, "step 7", &a, &found, &e);
+    failed += !!state_each_action(s, &r.key, &a, take_any, &all, &e);
+    failed += !!state_each_artifact(s, ignore_artifact, NULL, &e);
+    failed += !!state_each_file(s, ignore_file, NULL, &e);
+    failed += !!state_each_run_step(s, 1, "step 7", 9, &a, ignore_run_step, NULL, &e);
+    failed += !!state_get_note(s, "a", &a, &value, &e);
+    CHECK(state_get_duration(s, "step 7") >= 0);
+    if (writing) {
+        failed += !!state_begin_run(s, "mbuild", &id, &e);
+        failed += !!state_put_run_step(s, &step, &e);
+        failed += !!state_put_record(s, &r, &e);
+        failed += !!state_put_action(s, &r, &e);
+        failed += !!state_put_file(s, &f, &e);
+        failed += !!state_put_note(s, "a", "b", &e);
+        failed += !!state_commit(s, &e);
+    }
+    arena_free(&a);
+    return failed;
+}
+
+TEST("bytes spoilt anywhere in the file or its log are an error or are passed over, and never more") {
+    struct state *s = open_new();
+    CHECK_EQ(use_all(s, true), 0);
+    fill(s, 60);
+    state_close(s);
+    sql(path_in("state.db"), "SELECT * FROM note"); /* merges the log */
+    s = open_new();
+    CHECK_EQ(use_all(s, true), 0);
+    state_close(s);
+    struct buf file = {0}, log = {0};
+    OK(sys_read_file(path_in("state.db"), &file, &e));
+    OK(sys_read_file(path_in("state.db-wal"), &log, &e));
+    CHECK(log.len > 4096);
+    uint64_t random = 1;
+    int refused = 0, failed = 0;
+    for (int round = 0; round < 300; round++) {
+        struct buf *target = round % 4 ? &file : &log;
+        struct buf kept = {0};
+        buf_add(&kept, target->data, target->len);
+        for (int i = 0; i <= round % 40; i++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            size_t range = round % 3 ? target->len : 4096; /* the header and the list of tables more often */
+            target->data[(random >> 33) % range] = (char)(random >> 24);
+        }
+        write_text(path_in("state.db"), file.data, file.len);
+        write_text(path_in("state.db-wal"), log.data, log.len);
+        OK(sys_unlink(path_in("state.db-shm"), &e));
+        for (int reading = 1; reading >= 0; reading--) {
+            char *note;
+            e.text[0] = 0;
+            if (state_open(path_in("state.db"), reading, &s, &note, &e)) {
+                CHECK_CONTAINS(e.text, "state.db");
+                refused++;
+                continue;
+            }
+            refused += note != NULL;
+            int parts = use_all(s, !reading);
+            if (parts) CHECK_CONTAINS(e.text, "state.db");
+            failed += parts > 0;
+            free(note);
+            state_close(s);
+        }
+        target->len = 0;
+        buf_add(target, kept.data, kept.len);
+        buf_free(&kept);
+    }
+    CHECKF(refused > 10 && failed > 10, "%d refused, %d failed", refused, failed); /* it was spoilt indeed */
+    buf_free(&file);
+    buf_free(&log);
+}
+
 /* -- what runs out */
 
 TEST("a full disk is an error that says so, and mbuild goes on when there is room") {
