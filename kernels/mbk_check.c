@@ -48,6 +48,11 @@ int mbk_mismatch(struct mbk *k, const char *operation, const char *a_name, const
     return mbk_fail(k, "%s: %s is %s and %s is %s: %s", operation, a_name, mbk_shape_text(a, a_text), b_name, mbk_shape_text(b, b_text), why);
 }
 
+int mbk_check_activation(struct mbk *k, const char *operation, enum mbk_activation f)
+{
+    return (unsigned)f <= MBK_SIGMOID ? 0 : mbk_fail(k, "%s: there is no activation %d", operation, (int)f);
+}
+
 static void read_pattern(struct check *c, const char *pattern, va_list tensors)
 {
     for (const char *p = pattern; *p;) {

@@ -25,6 +25,8 @@ const char *mbk_shape_text(const struct mbk_tensor *t, char text[MBK_SHAPE_TEXT]
 int mbk_mismatch(struct mbk *k, const char *operation, const char *a_name, const struct mbk_tensor *a, const char *b_name,
                  const struct mbk_tensor *b, const char *why);
 
+int mbk_check_activation(struct mbk *k, const char *operation, enum mbk_activation f);
+
 /* Calls the backend's entry, if it has one. */
 #define MBK_CALL(k, entry, ...) \
     ((k)->backend->entry ? (k)->backend->entry((k), __VA_ARGS__) \

@@ -3,7 +3,7 @@
 
 int mbk_activate(struct mbk *k, enum mbk_activation f, const struct mbk_tensor *x, const struct mbk_tensor *y)
 {
-    if (mbk_check(k, "activate", "x:f[...] y:f[...]", x, y))
+    if (mbk_check(k, "activate", "x:f[...] y:f[...]", x, y) || mbk_check_activation(k, "activate", f))
         return -1;
     return mbk_count(y) == 0 ? 0 : MBK_CALL(k, activate, f, x, y);
 }
@@ -11,7 +11,7 @@ int mbk_activate(struct mbk *k, enum mbk_activation f, const struct mbk_tensor *
 int mbk_activate_backward(struct mbk *k, enum mbk_activation f, const struct mbk_tensor *x, const struct mbk_tensor *dy,
                           const struct mbk_tensor *dx)
 {
-    if (mbk_check(k, "activate_backward", "x:f[...] dy:f[...] dx:f[...]", x, dy, dx))
+    if (mbk_check(k, "activate_backward", "x:f[...] dy:f[...] dx:f[...]", x, dy, dx) || mbk_check_activation(k, "activate_backward", f))
         return -1;
     return mbk_count(dx) == 0 ? 0 : MBK_CALL(k, activate_backward, f, x, dy, dx);
 }

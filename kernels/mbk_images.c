@@ -41,7 +41,8 @@ int mbk_conv2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tenso
 {
     struct mbk_window filled;
     if (mbk_check(k, "conv2d", "x:f[N,H,W,I] weight:f[O,Y,X,I] bias?:F[O] before?:f[N,P,Q,O] y:f[N,P,Q,O]", x, weight, bias, before, y) ||
-        check_window(k, "conv2d", w, &filled, "x", x, "y", y) || check_weight(k, "conv2d", w, x, weight))
+        check_window(k, "conv2d", w, &filled, "x", x, "y", y) || check_weight(k, "conv2d", w, x, weight) ||
+        mbk_check_activation(k, "conv2d", f))
         return -1;
     return mbk_count(y) == 0 ? 0 : MBK_CALL(k, conv2d, &filled, x, weight, bias, f, before, y);
 }

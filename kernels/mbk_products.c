@@ -53,7 +53,7 @@ int mbk_matmul(struct mbk *k, const struct mbk_product *p)
 {
     const struct mbk_tensor *a = p->a, *b = p->b, *c = p->c;
     if (mbk_check(k, "matmul", "a:*[...,M,K]", a) || mbk_check(k, "matmul", "b:*[...,K,N]", b) || mbk_check(k, "matmul", "c:*[...,M,N]", c) ||
-        mbk_check(k, "matmul", "bias?:F[N]", p->bias))
+        mbk_check(k, "matmul", "bias?:F[N]", p->bias) || mbk_check_activation(k, "matmul", p->activation))
         return -1;
     struct mbk_gemm g = {
         .m = a->shape[a->rank - (p->transpose_a ? 1 : 2)], .k = a->shape[a->rank - (p->transpose_a ? 2 : 1)],
@@ -149,7 +149,7 @@ int mbk_linear_int8(struct mbk *k, const struct mbk_tensor *x, const struct mbk_
                     const struct mbk_tensor *w_scales, const struct mbk_tensor *bias, enum mbk_activation f, const struct mbk_tensor *y)
 {
     if (mbk_check(k, "linear_int8", "x:I8[...,I] w:I8[O,I] w_scales:F32[O] bias?:F[O] y:F[...,O]", x, w, w_scales, bias, y) ||
-        mbk_check(k, "linear_int8", "x_scales:F32[...]", x_scales))
+        mbk_check(k, "linear_int8", "x_scales:F32[...]", x_scales) || mbk_check_activation(k, "linear_int8", f))
         return -1;
     if (x_scales->rank != 0 && mbk_count(x_scales) != mbk_row_count(x))
         return mbk_mismatch(k, "linear_int8", "x", x, "x_scales", x_scales, "there must be a scale for each row, or one of rank 0");
@@ -159,7 +159,8 @@ int mbk_linear_int8(struct mbk *k, const struct mbk_tensor *x, const struct mbk_
 int mbk_linear_int4(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *w, const struct mbk_tensor *scales, int group,
                     const struct mbk_tensor *bias, enum mbk_activation f, const struct mbk_tensor *y)
 {
-    if (mbk_check(k, "linear_int4", "x:f[...,I] w:I4[O,I] scales:F32[O,G] bias?:F[O] y:f[...,O]", x, w, scales, bias, y))
+    if (mbk_check(k, "linear_int4", "x:f[...,I] w:I4[O,I] scales:F32[O,G] bias?:F[O] y:f[...,O]", x, w, scales, bias, y) ||
+        mbk_check_activation(k, "linear_int4", f))
         return -1;
     if (group < 2 || group % 2 || w->shape[1] != scales->shape[1] * group)
         return mbk_mismatch(k, "linear_int4", "w", w, "scales", scales, "a row must be whole groups, each of an even number of elements");
