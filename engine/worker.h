@@ -54,7 +54,7 @@ struct worker_request {
     const char *const *env;         /* pairs name, value (value NULL: unset), then NULL */
     uint32_t timeout_ms;            /* 0: none */
     bool dry_run;
-    const char *log_path;           /* made when the first byte is written; folder exists; NULL: discard. Cut at 64 MiB with a note */
+    const char *log_path;           /* made, with its folder, when the first byte is written; NULL: discard. Cut at 64 MiB with a note */
     const char *explain_role, *before, *after; /* WORKER_EXPLAIN */
     void *tag;                      /* the caller's own */
 };

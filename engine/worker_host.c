@@ -1,0 +1,660 @@
+/* worker_host.c: what a plugin calls: the host table of plugin.h, in the process of its step or subcommand.
+ *
+ * Parameters and paths come with the request and need nobody; reports go to the engine as messages. Threads of a step may call
+ * all of it, so one lock guards arena, socket and what is held back; another lets one thread at a time ask the engine something.
+ * A call for a name that the plugin itself doesn't declare is an error in the plugin: the step ends there and says so.
+ */
+#include "sys.h"
+#include "worker_private.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TEXT_MOST 65536    /* bytes of one report's text */
+#define KEPT_MOST 256      /* metrics of which the last value is held back */
+#define SECOND_NS 1000000000
+
+/* So many reports at once, and then so many a second: a step that reports in its innermost loop must not be slowed down by it. */
+struct allowance {
+    double left, most, per_second;
+    int64_t filled_ns;
+};
+
+struct kept_metric {
+    char *name;
+    struct allowance allowance;
+    double value;
+    bool pending;
+};
+
+struct mb_run {
+    const struct mb_plugin *plugin;
+    const struct worker_request *request;
+    const char *what, *name;         /* "step" and its name, or "command" */
+    const struct mb_role *roles;     /* NULL: none */
+    const struct mb_param *params;
+    struct value root;               /* the parameters' values */
+    int socket;                      /* -1: a subcommand, which has the terminal */
+    pid_t process;
+    pthread_mutex_t lock, asking;
+    struct arena arena;
+    struct buf out, in;
+    char *failure;                   /* the last message of fail() */
+    struct kept_metric metrics[KEPT_MOST];
+    size_t metric_count;
+    struct allowance progress_allowance;
+    bool progress_pending;
+    double done, total;
+    char *progress_text;
+    struct answer {
+        struct answer *next;
+        const char *role, *json;
+        size_t index;
+    } *answers;
+};
+
+static volatile sig_atomic_t stopping;
+
+static void on_stop(int signal) {
+    (void)signal;
+    stopping = 1;
+}
+
+static bool allow(struct allowance *a) {
+    int64_t now = sys_now_ns();
+    a->left += (double)(now - a->filled_ns) * a->per_second / SECOND_NS;
+    if (a->left > a->most) a->left = a->most;
+    a->filled_ns = now;
+    if (a->left < 1) return false;
+    a->left -= 1;
+    return true;
+}
+
+static struct allowance new_allowance(double most, double per_second) {
+    return (struct allowance){.left = most, .most = most, .per_second = per_second, .filled_ns = sys_now_ns()};
+}
+
+/* -- sending; with the lock held */
+
+static void send_out(struct mb_run *run) {
+    if (!worker_send_all(run->socket, run->out.data, run->out.len)) _exit(1); /* the engine is gone, or the plugin closed our socket */
+}
+
+/* A message of strings and numbers: 's' string, 'n' number, 'f' real. */
+static void send_message(struct mb_run *run, enum message_type type, const char *fields, ...) {
+    va_list args;
+    va_start(args, fields);
+    buf_clear(&run->out);
+    size_t begun = message_begin(&run->out, type);
+    for (; *fields; fields++) {
+        if (*fields == 's') message_add_string(&run->out, va_arg(args, const char *));
+        else if (*fields == 'n') message_add_number(&run->out, va_arg(args, uint64_t));
+        else message_add_real(&run->out, va_arg(args, double));
+    }
+    va_end(args);
+    message_end(&run->out, begun);
+    send_out(run);
+}
+
+static void send_progress(struct mb_run *run) {
+    send_message(run, MESSAGE_PROGRESS, "ffs", run->done, run->total, run->progress_text);
+    run->progress_pending = false;
+}
+
+/* What was held back and is due, or all of it. */
+static void send_pending(struct mb_run *run, bool all) {
+    for (size_t i = 0; i < run->metric_count; i++) {
+        struct kept_metric *m = &run->metrics[i];
+        if (!m->pending || !(all || allow(&m->allowance))) continue;
+        send_message(run, MESSAGE_METRIC, "sf", m->name, m->value);
+        m->pending = false;
+    }
+    if (run->progress_pending && (all || allow(&run->progress_allowance))) send_progress(run);
+}
+
+static void send_result(struct mb_run *run, int status, const char *text) {
+    if (getpid() != run->process) _exit(1); /* a child that the plugin forked came back: it may not speak for the step */
+    send_pending(run, true);
+    send_message(run, MESSAGE_RESULT, "ns", (uint64_t)(unsigned)status, text);
+}
+
+/* -- ending where the plugin is wrong */
+
+static char *format_text(const char *format, va_list args) {
+    struct buf b = {0};
+    buf_addv(&b, format, args);
+    if (b.len > TEXT_MOST) {
+        b.len = TEXT_MOST;
+        b.data[b.len] = 0;
+        buf_adds(&b, " …");
+    }
+    return b.data ? b.data : mem_strdup("");
+}
+
+static _Noreturn void author_error(struct mb_run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static _Noreturn void author_error(struct mb_run *run, const char *format, ...) {
+    struct buf text = {0};
+    va_list args;
+    va_start(args, format);
+    char *what = format_text(format, args);
+    va_end(args);
+    buf_addf(&text, "an error in the plugin \"%s\": its %s \"%s\" %s", run->plugin->name, run->what, run->name, what);
+    pthread_mutex_lock(&run->lock); /* for good: nobody speaks after this */
+    if (run->socket >= 0) {
+        send_result(run, MB_FAILED, text.data);
+        _exit(0);
+    }
+    fprintf(stderr, "mbuild: %s\n", text.data);
+    _exit(2);
+}
+
+/* Only functions that a hook offers. */
+static void only_in(struct mb_run *run, const char *function, unsigned hooks) {
+    if (run->socket >= 0 && !(hooks & 1u << run->request->hook)) {
+        static const char *const names[] = {"run", "check", "fingerprint", "explain"};
+        author_error(run, "called %s, which isn't there in `%s`", function, names[run->request->hook]);
+    }
+}
+#define IN_RUN (1u << WORKER_RUN)
+#define IN_FINGERPRINT (1u << WORKER_FINGERPRINT)
+
+/* -- parameters */
+
+/* What the schema says of the place that a path leads to. */
+struct place {
+    enum mb_type type;             /* MB_ANY: the schema doesn't say */
+    const struct mb_param *fields; /* of a table, or of a list's tables */
+    enum mb_type element;
+};
+
+static void no_such_param(struct mb_run *run, const char *function, const char *path, const struct mb_param *params, const char *name) {
+    const char *names[1000];
+    size_t n = 0;
+    struct mb_param p;
+    while (n < 1000 && plugin_param_at(run->plugin, params, n, &p)) names[n++] = p.name;
+    const char *near = mem_nearest(name, names, n);
+    author_error(run, "called %s(\"%s\"), a parameter that it doesn't declare%s%s%s", function, path, near ? "; did it mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+static struct place step_into(struct mb_run *run, const char *function, const char *path, struct place at, const char *name) {
+    struct mb_param p;
+    if (at.type == MB_ANY || (at.type == MB_TABLE && !at.fields)) return (struct place){.type = MB_ANY};
+    if (at.type != MB_TABLE) author_error(run, "called %s(\"%s\"), but what \"%s\" is asked of is no table", function, path, name);
+    for (size_t i = 0; plugin_param_at(run->plugin, at.fields, i, &p); i++)
+        if (!strcmp(p.name, name)) return (struct place){.type = p.type, .fields = p.fields, .element = p.element ? p.element : MB_ANY};
+    no_such_param(run, function, path, at.fields, name);
+    return at;
+}
+
+static struct place find_place(struct mb_run *run, const char *function, const char *path) {
+    struct place at = {.type = MB_TABLE, .fields = run->params};
+    static const struct mb_param none = {.name = NULL};
+    if (!path) author_error(run, "called %s with NULL for the parameter's name", function);
+    if (!at.fields) at.fields = &none;
+    for (const char *p = path; *p;) {
+        if (*p == '[') {
+            char *end;
+            strtoul(p + 1, &end, 10);
+            if (end == p + 1 || *end != ']') author_error(run, "called %s(\"%s\"): a number in brackets expected", function, path);
+            if (at.type != MB_LIST && at.type != MB_ANY) author_error(run, "called %s(\"%s\"), but that is no list", function, path);
+            at.type = at.type == MB_LIST ? at.element : MB_ANY;
+            p = end + 1;
+            continue;
+        }
+        if (*p == '.' && p > path) p++;
+        size_t n = strcspn(p, ".[");
+        char name[256];
+        if (!n || n >= sizeof name) author_error(run, "called %s(\"%s\"): a path such as a.b[0] expected", function, path);
+        memcpy(name, p, n);
+        name[n] = 0;
+        at = step_into(run, function, path, at, name);
+        p += n;
+    }
+    return at;
+}
+
+static enum mb_type value_kind(const struct value *v) {
+    static const enum mb_type kinds[] = {[VALUE_NONE] = 0, [VALUE_BOOL] = MB_BOOL, [VALUE_INT] = MB_INT, [VALUE_FLOAT] = MB_FLOAT,
+                                         [VALUE_STRING] = MB_STRING, [VALUE_LIST] = MB_LIST, [VALUE_TABLE] = MB_TABLE};
+    return kinds[v->type];
+}
+
+static const struct value *find_value(struct mb_run *run, const char *path) {
+    const struct value *v = value_at(&run->root, path);
+    return v && v->type != VALUE_NONE ? v : NULL;
+}
+
+static const struct value *given_value(struct mb_run *run, const char *function, const char *path) {
+    const struct value *v = find_value(run, path);
+    if (!v) author_error(run, "called %s(\"%s\"), which the rule doesn't give and which has no default: ask param_given first", function, path);
+    return v;
+}
+
+/* The value of a parameter that must be of one of the types in `wanted` (bits). */
+static const struct value *typed_value(struct mb_run *run, const char *function, const char *path, unsigned wanted) {
+    static const char *const words[] = {"", "a boolean", "an integer", "a float", "a string", "a choice", "a list", "a table", "any value"};
+    struct place at = find_place(run, function, path);
+    const struct value *v = given_value(run, function, path);
+    enum mb_type type = at.type == MB_ANY ? value_kind(v) : at.type;
+    bool any_number = at.type == MB_ANY && type == MB_INT && wanted & 1u << MB_FLOAT; /* 1.0 is written 1 */
+    if (!(wanted & 1u << type) && !any_number) author_error(run, "called %s(\"%s\"), which is %s", function, path, words[type]);
+    return v;
+}
+
+static int param_given(struct mb_run *run, const char *path) {
+    find_place(run, "param_given", path);
+    return find_value(run, path) != NULL;
+}
+
+static enum mb_type param_type(struct mb_run *run, const char *path) {
+    struct place at = find_place(run, "param_type", path);
+    const struct value *v = find_value(run, path);
+    if (!v) return 0;
+    return at.type == MB_ANY ? value_kind(v) : at.type;
+}
+
+static int param_bool(struct mb_run *run, const char *path) {
+    return typed_value(run, "param_bool", path, 1u << MB_BOOL)->boolean;
+}
+
+static int64_t param_int(struct mb_run *run, const char *path) {
+    return typed_value(run, "param_int", path, 1u << MB_INT)->integer;
+}
+
+static double param_float(struct mb_run *run, const char *path) {
+    return value_number(typed_value(run, "param_float", path, 1u << MB_FLOAT));
+}
+
+static const char *param_string(struct mb_run *run, const char *path) {
+    return typed_value(run, "param_string", path, 1u << MB_STRING | 1u << MB_ENUM)->string;
+}
+
+static size_t param_count(struct mb_run *run, const char *path) {
+    struct place at = find_place(run, "param_count", path);
+    if (at.type != MB_ANY && at.type != MB_LIST && at.type != MB_TABLE) author_error(run, "called param_count(\"%s\"), which is no list and no table", path);
+    const struct value *v = find_value(run, path);
+    if (!v) return 0;
+    if (v->type != VALUE_LIST && v->type != VALUE_TABLE) author_error(run, "called param_count(\"%s\"), which is no list and no table", path);
+    return v->count;
+}
+
+static const char *param_key(struct mb_run *run, const char *path, size_t i) {
+    struct place at = find_place(run, "param_key", path);
+    const struct value *v = find_value(run, path);
+    if ((at.type != MB_ANY && at.type != MB_TABLE) || (v && v->type != VALUE_TABLE)) author_error(run, "called param_key(\"%s\"), which is no table", path);
+    return v && i < v->count ? v->keys[i] : NULL;
+}
+
+static const char *param_json(struct mb_run *run, const char *path) {
+    struct buf b = {0};
+    find_place(run, "param_json", path);
+    value_write(*path ? given_value(run, "param_json", path) : &run->root, &b);
+    pthread_mutex_lock(&run->lock);
+    const char *text = arena_strndup(&run->arena, buf_str(&b), b.len);
+    pthread_mutex_unlock(&run->lock);
+    buf_free(&b);
+    return text;
+}
+
+/* -- inputs and outputs */
+
+static void find_role(struct mb_run *run, const char *function, const char *role, unsigned direction, struct mb_role *out) {
+    const char *names[1000];
+    size_t n = 0;
+    if (!role) author_error(run, "called %s with NULL for the role", function);
+    for (size_t i = 0; plugin_role_at(run->plugin, run->roles, i, out); i++) {
+        if (!(out->flags & direction)) continue;
+        if (!strcmp(out->name, role)) return;
+        if (n < 1000) names[n++] = out->name;
+    }
+    const char *near = mem_nearest(role, names, n);
+    author_error(run, "called %s(\"%s\"), an %s that it doesn't declare%s%s%s", function, role, direction == MB_INPUT ? "input" : "output", near ? "; did it mean \"" : "",
+                 near ? near : "", near ? "\"?" : "");
+}
+
+static const struct worker_path *find_path(const struct worker_path *paths, uint32_t count, const char *role, size_t i) {
+    for (uint32_t k = 0; k < count; k++)
+        if (!strcmp(paths[k].role, role) && !i--) return &paths[k];
+    return NULL;
+}
+
+static size_t count_paths(const struct worker_path *paths, uint32_t count, const char *role) {
+    size_t n = 0;
+    for (uint32_t k = 0; k < count; k++) n += !strcmp(paths[k].role, role);
+    return n;
+}
+
+static const struct worker_path *input_at(struct mb_run *run, const char *function, const char *role, size_t i, struct mb_role *r) {
+    only_in(run, function, IN_RUN | IN_FINGERPRINT);
+    find_role(run, function, role, MB_INPUT, r);
+    return find_path(run->request->inputs, run->request->input_count, role, i);
+}
+
+static const struct worker_path *output_at(struct mb_run *run, const char *function, const char *role, size_t i, struct mb_role *r) {
+    only_in(run, function, IN_RUN);
+    find_role(run, function, role, MB_OUTPUT, r);
+    return find_path(run->request->outputs, run->request->output_count, role, i);
+}
+
+static size_t input_count(struct mb_run *run, const char *role) {
+    struct mb_role r;
+    input_at(run, "input_count", role, 0, &r);
+    return count_paths(run->request->inputs, run->request->input_count, role);
+}
+
+static const char *input_path(struct mb_run *run, const char *role, size_t i) {
+    struct mb_role r;
+    const struct worker_path *p = input_at(run, "input_path", role, i, &r);
+    return p ? p->path : NULL;
+}
+
+static const char *input_name(struct mb_run *run, const char *role, size_t i) {
+    struct mb_role r;
+    const struct worker_path *p = input_at(run, "input_name", role, i, &r);
+    if (!(r.flags & MB_NAMED)) author_error(run, "called input_name(\"%s\"), but only a role with MB_NAMED has names: they are part of the key there", role);
+    return p ? p->name : NULL;
+}
+
+static const char *input_digest(struct mb_run *run, const char *role, size_t i) {
+    struct mb_role r;
+    const struct worker_path *p = input_at(run, "input_digest", role, i, &r);
+    return p ? p->digest : NULL;
+}
+
+static const char *ask_lineage(struct mb_run *run, const char *role, size_t i) {
+    struct message m;
+    struct err e;
+    size_t used;
+    pthread_mutex_lock(&run->lock);
+    send_pending(run, false);
+    send_message(run, MESSAGE_LINEAGE, "sn", role, (uint64_t)i);
+    pthread_mutex_unlock(&run->lock);
+    if (worker_receive(run->socket, &run->in, &used, &m, &e) != 1 || m.type != MESSAGE_ANSWER) _exit(1); /* the engine is gone */
+    pthread_mutex_lock(&run->lock);
+    const char *json = arena_strdup(&run->arena, message_string(&m));
+    struct answer *a = arena_alloc(&run->arena, sizeof *a);
+    *a = (struct answer){.next = run->answers, .role = arena_strdup(&run->arena, role), .index = i, .json = json};
+    run->answers = a;
+    pthread_mutex_unlock(&run->lock);
+    return json;
+}
+
+static const char *input_lineage(struct mb_run *run, const char *role, size_t i) {
+    struct mb_role r;
+    only_in(run, "input_lineage", IN_RUN);
+    if (!input_at(run, "input_lineage", role, i, &r) || run->socket < 0) return NULL;
+    const char *json = NULL;
+    pthread_mutex_lock(&run->asking);
+    for (const struct answer *a = run->answers; a && !json; a = a->next)
+        if (a->index == i && !strcmp(a->role, role)) json = a->json;
+    if (!json) json = ask_lineage(run, role, i);
+    pthread_mutex_unlock(&run->asking);
+    return json;
+}
+
+static size_t output_count(struct mb_run *run, const char *role) {
+    struct mb_role r;
+    output_at(run, "output_count", role, 0, &r);
+    return count_paths(run->request->outputs, run->request->output_count, role);
+}
+
+static const char *output_path(struct mb_run *run, const char *role, size_t i) {
+    struct mb_role r;
+    const struct worker_path *p = output_at(run, "output_path", role, i, &r);
+    return p ? p->path : NULL;
+}
+
+static const char *output_name(struct mb_run *run, const char *role, size_t i) {
+    struct mb_role r;
+    const struct worker_path *p = output_at(run, "output_name", role, i, &r);
+    return p ? p->name : NULL;
+}
+
+static const char *output_add(struct mb_run *run, const char *role, const char *name) {
+    struct mb_role r;
+    const struct worker_path *p = output_at(run, "output_add", role, 0, &r);
+    if (!(r.flags & MB_ADDS)) author_error(run, "called output_add(\"%s\"), but the role lacks MB_ADDS", role);
+    if (!name || !*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, "..") || strlen(name) > 255)
+        author_error(run, "called output_add(\"%s\", \"%s\"): a plain file name expected", role, name ? name : "NULL");
+    if (!p) return NULL;
+    pthread_mutex_lock(&run->lock);
+    send_message(run, MESSAGE_ADDED, "ss", role, name);
+    const char *path = arena_printf(&run->arena, "%s/%s", p->path, name);
+    pthread_mutex_unlock(&run->lock);
+    return path;
+}
+
+/* -- the run's surroundings */
+
+static const char *temp_folder(struct mb_run *run) {
+    only_in(run, "temp_folder", IN_RUN);
+    return run->request->temp_folder;
+}
+
+static const char *checkpoint_folder(struct mb_run *run) {
+    only_in(run, "checkpoint_folder", IN_RUN);
+    return run->request->checkpoint_folder;
+}
+
+static const char *device(struct mb_run *run) {
+    return run->request->device ? run->request->device : "cpu";
+}
+
+static int cpus(struct mb_run *run) {
+    return run->request->cpus > 0 ? run->request->cpus : 1;
+}
+
+static uint64_t memory(struct mb_run *run) {
+    return run->request->memory;
+}
+
+static const char *env(struct mb_run *run, const char *name) {
+    if (!name) author_error(run, "called env with NULL for the variable's name");
+    for (const char *const *pair = run->request->env; pair && *pair; pair += 2)
+        if (!strcmp(pair[0], name)) return pair[1];
+    return run->socket < 0 ? getenv(name) : NULL; /* a subcommand is the user's own doing, with the user's environment */
+}
+
+static int cancelled(struct mb_run *run) {
+    (void)run;
+    return stopping;
+}
+
+static int dry_run(struct mb_run *run) {
+    return run->request->dry_run;
+}
+
+/* -- reports */
+
+static void log_line(struct mb_run *run, enum mb_level level, const char *format, ...) {
+    static const char *const words[] = {"debug: ", "", "warning: ", "error: "};
+    if ((int)level < MB_DEBUG || level > MB_ERROR) level = MB_INFO;
+    va_list args;
+    va_start(args, format);
+    char *text = format_text(format, args);
+    va_end(args);
+    pthread_mutex_lock(&run->lock);
+    if (run->socket >= 0) {
+        send_pending(run, false);
+        send_message(run, MESSAGE_LOG, "ns", (uint64_t)level, text);
+    } else if (level > MB_DEBUG) {
+        fprintf(stderr, "%s: %s%s\n", run->name, words[level], text);
+    }
+    pthread_mutex_unlock(&run->lock);
+    free(text);
+}
+
+static void progress(struct mb_run *run, double done, double total, const char *text) {
+    only_in(run, "progress", IN_RUN);
+    pthread_mutex_lock(&run->lock);
+    if (run->socket >= 0) {
+        run->done = done;
+        run->total = total;
+        free(run->progress_text);
+        run->progress_text = text ? mem_printf("%.1000s", text) : NULL;
+        run->progress_pending = true;
+        send_pending(run, false);
+    }
+    pthread_mutex_unlock(&run->lock);
+}
+
+static struct kept_metric *find_metric(struct mb_run *run, const char *name) {
+    for (size_t i = 0; i < run->metric_count; i++)
+        if (!strcmp(run->metrics[i].name, name)) return &run->metrics[i];
+    if (run->metric_count == KEPT_MOST) return NULL;
+    struct kept_metric *m = &run->metrics[run->metric_count++];
+    *m = (struct kept_metric){.name = mem_strdup(name), .allowance = new_allowance(256, 20)};
+    return m;
+}
+
+static void metric(struct mb_run *run, const char *name, double value) {
+    only_in(run, "metric", IN_RUN);
+    if (!name || !*name || strlen(name) > 255) author_error(run, "called metric with a name of %zu bytes: 1 to 255 expected", name ? strlen(name) : 0);
+    pthread_mutex_lock(&run->lock);
+    if (run->socket >= 0) {
+        struct kept_metric *m = find_metric(run, name);
+        if (m) {
+            m->value = value;
+            m->pending = true;
+            send_pending(run, false);
+        } else {
+            send_message(run, MESSAGE_METRIC, "sf", name, value);
+        }
+    } else {
+        fprintf(stderr, "%s: %s %.10g\n", run->name, name, value);
+    }
+    pthread_mutex_unlock(&run->lock);
+}
+
+static void send_text(struct mb_run *run, const char *function, unsigned hooks, enum message_type type, const char *text) {
+    only_in(run, function, hooks);
+    if (!text || strlen(text) > (1u << 20)) author_error(run, "called %s with %s", function, text ? "a text of more than 1 MiB" : "NULL");
+    pthread_mutex_lock(&run->lock);
+    if (run->socket >= 0) send_message(run, type, "s", text);
+    pthread_mutex_unlock(&run->lock);
+}
+
+static void discovered(struct mb_run *run, const char *path) {
+    send_text(run, "discovered", IN_RUN, MESSAGE_DISCOVERED, path);
+}
+
+static void fingerprint(struct mb_run *run, const char *text) {
+    send_text(run, "fingerprint", IN_FINGERPRINT, MESSAGE_FINGERPRINT, text);
+}
+
+static void watch(struct mb_run *run, const char *path) {
+    send_text(run, "watch", IN_FINGERPRINT, MESSAGE_WATCH, path);
+}
+
+static int fail(struct mb_run *run, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    char *text = format_text(format, args);
+    va_end(args);
+    pthread_mutex_lock(&run->lock);
+    if (run->socket < 0) fprintf(stderr, "mbuild: %s\n", text);
+    free(run->failure);
+    run->failure = text;
+    pthread_mutex_unlock(&run->lock);
+    return MB_FAILED;
+}
+
+static const void *extension(const char *name) {
+    (void)name;
+    return NULL;
+}
+
+static const struct mb_host host = {
+    .size = sizeof(struct mb_host), .abi_major = MB_ABI_MAJOR, .abi_minor = MB_ABI_MINOR,
+    .param_given = param_given, .param_type = param_type, .param_bool = param_bool, .param_int = param_int, .param_float = param_float,
+    .param_string = param_string, .param_count = param_count, .param_key = param_key, .param_json = param_json,
+    .input_count = input_count, .input_path = input_path, .input_name = input_name, .input_digest = input_digest, .input_lineage = input_lineage,
+    .output_count = output_count, .output_path = output_path, .output_name = output_name, .output_add = output_add,
+    .temp_folder = temp_folder, .checkpoint_folder = checkpoint_folder, .device = device, .cpus = cpus, .memory = memory, .env = env,
+    .cancelled = cancelled, .dry_run = dry_run, .log = log_line, .progress = progress, .metric = metric, .discovered = discovered,
+    .fingerprint = fingerprint, .watch = watch, .fail = fail, .extension = extension};
+
+/* -- running */
+
+/* A step is told to stop by SIGTERM, a subcommand by that or Ctrl-C. A step's system calls go on all the same; a subcommand that
+ * waits for something must wake up, and one that doesn't ask whether it is cancelled ends at the second signal. */
+static int listen_for_stops(bool command, struct err *e) {
+    struct sigaction stop = {.sa_handler = on_stop, .sa_flags = command ? (int)SA_RESETHAND : SA_RESTART};
+    sigset_t none;
+    sigemptyset(&stop.sa_mask);
+    sigemptyset(&none);
+    if (sigaction(SIGTERM, &stop, NULL) || (command && sigaction(SIGINT, &stop, NULL))) return err_errno(e, "cannot listen for signals");
+    return sigprocmask(SIG_SETMASK, &none, NULL) ? err_errno(e, "cannot listen for signals") : 0;
+}
+
+static int prepare(struct mb_run *run, const struct mb_plugin *p, const struct worker_request *r, int socket, struct err *e) {
+    run->plugin = p;
+    run->request = r;
+    run->socket = socket;
+    run->process = getpid();
+    run->progress_allowance = new_allowance(2, 20);
+    pthread_mutex_init(&run->lock, NULL);
+    pthread_mutex_init(&run->asking, NULL);
+    run->root = (struct value){.type = VALUE_TABLE};
+    if (r->params && value_parse(r->params, strlen(r->params), &run->arena, &run->root, e)) return err_wrap(e, "the parameters can't be read");
+    return listen_for_stops(socket < 0, e);
+}
+
+static int call_hook(struct mb_run *run, const struct mb_step *s, const char **missing) {
+    const struct worker_request *r = run->request;
+    switch (r->hook) {
+    case WORKER_RUN: return s->run(&host, run);
+    case WORKER_CHECK: return s->check ? s->check(&host, run) : (*missing = "check", MB_FAILED);
+    case WORKER_FINGERPRINT: return s->fingerprint ? s->fingerprint(&host, run) : (*missing = "fingerprint", MB_FAILED);
+    case WORKER_EXPLAIN: return s->explain ? s->explain(&host, run, r->explain_role, r->before, r->after) : (*missing = "explain", MB_FAILED);
+    }
+    return MB_FAILED;
+}
+
+void host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket) {
+    struct mb_run *run = mem_alloc(sizeof *run);
+    struct mb_step s;
+    struct err e;
+    bool found = false;
+    int status = prepare(run, p, r, socket, &e);
+    for (size_t i = 0; !found && plugin_step_at(p, i, &s); i++) found = !strcmp(s.name, r->step);
+    if (!status && !found) status = err_set(&e, "the plugin has no step \"%s\"", r->step);
+    if (status) {
+        send_result(run, MB_FAILED, e.text);
+        return;
+    }
+    const char *missing = NULL;
+    run->what = "step";
+    run->name = s.name;
+    run->roles = s.roles;
+    run->params = s.params;
+    status = call_hook(run, &s, &missing);
+    fflush(NULL);
+    pthread_mutex_lock(&run->lock); /* for good: threads that still run have nothing more to say */
+    if (missing) err_set(&e, "the step has no function `%s`", missing);
+    else if (status == MB_FAILED && !run->failure) err_set(&e, "it failed without saying why");
+    else if (status != MB_OK && status != MB_FAILED && status != MB_CANCELLED)
+        err_set(&e, "an error in the plugin \"%s\": its step \"%s\" returned %d, which is no enum mb_status", p->name, s.name, status);
+    else e.text[0] = 0;
+    bool known = status == MB_OK || status == MB_FAILED || status == MB_CANCELLED;
+    send_result(run, known ? status : MB_FAILED, *e.text ? e.text : status == MB_FAILED ? run->failure : NULL);
+}
+
+int host_run_command(const struct mb_plugin *p, const struct mb_command *c, const struct worker_request *r, int argc, char **argv) {
+    struct mb_run *run = mem_alloc(sizeof *run);
+    struct err e;
+    if (prepare(run, p, r, -1, &e)) {
+        fprintf(stderr, "mbuild: %s\n", e.text);
+        return 2;
+    }
+    run->what = "command";
+    run->name = c->name;
+    run->params = c->options;
+    int status = c->main(&host, run, argc, argv);
+    return fflush(NULL) && !status ? 2 : status;
+}

@@ -1,0 +1,102 @@
+/* worker_private.h: what the files of the worker share.
+ *
+ *     worker.c           the engine's side: templates and runs, events, timeouts
+ *     worker_result.c    what became of a step, in words
+ *     worker_spawner.c   the spawner and the templates: processes that fork others and see them end
+ *     worker_step.c      a step's process: its surroundings, then its code
+ *     worker_host.c      the host table that a plugin calls
+ *     worker_describe.c  loading a plugin and checking what it says of itself
+ *     worker_command.c   a plugin's subcommand in the foreground
+ *     worker_protocol.c  messages, worker_log.c logs
+ */
+#ifndef ENGINE_WORKER_PRIVATE_H
+#define ENGINE_WORKER_PRIVATE_H
+
+#include "value.h"
+#include "worker_protocol.h"
+#include <mbuild/plugin.h>
+#include <sys/types.h>
+
+/* -- orders: what the engine tells spawner and templates, with descriptors if need be; each sent and received whole */
+
+enum order_kind {
+    ORDER_TEMPLATE, /* to the spawner: fork template `id`; its end of the control socket, a file for what it prints */
+    ORDER_END,      /* to the spawner: kill template `id` */
+    ORDER_DESCRIBE, /* to a template */
+    ORDER_RUN,      /* to a template: fork run `id`; its socket, its log, and two descriptors of a jobserver or none */
+    ORDER_SIGNAL    /* to a template: signal `argument` to the group of run `id` */
+};
+#define ORDER_FDS 4
+struct worker_order {
+    uint32_t kind, id;
+    int32_t argument;
+    int32_t fd_count;
+    int fds[ORDER_FDS]; /* after receiving: the receiver's, or -1 */
+};
+int worker_order_send(int socket, const struct worker_order *o);    /* -1 and errno; EAGAIN where the socket doesn't wait */
+int worker_order_receive(int socket, struct worker_order *o);       /* 1: received; 0: the other end is gone */
+
+/* What the spawner tells the engine: a template has ended, and so has all that it started. */
+struct worker_note {
+    uint32_t id;
+    int32_t wait_status;
+};
+
+/* -- worker_spawner.c */
+
+_Noreturn void spawner_main(int control);
+/* Sends bytes on a socket that waits; false if the other end is gone. */
+bool worker_send_all(int socket, const void *bytes, size_t n);
+/* Receives the next message on a socket that waits: 1, 0 at the end, or -1 with an error. *in keeps what came too early. */
+int worker_receive(int socket, struct buf *in, size_t *used, struct message *m, struct err *e);
+
+/* -- worker_step.c: what a template's child does; never returns */
+
+struct step_start {
+    const struct mb_plugin *plugin;
+    const char *plugin_path;
+    int fds[ORDER_FDS], fd_count;
+    pid_t parent;
+};
+_Noreturn void step_main(const struct step_start *s);
+/* Leaves of the environment what every step may see. */
+void step_clean_environment(void);
+
+/* -- worker_describe.c */
+
+/* Loads a plugin and checks all that it declares. */
+int plugin_open(const char *path, const struct mb_plugin **out, struct err *e);
+void plugin_describe(const struct mb_plugin *p, const char *path, struct buf *json); /* of a checked one */
+/* Entries by the sizes that the plugin was compiled with: what it doesn't know is zero. False at the end of the array. */
+bool plugin_step_at(const struct mb_plugin *p, size_t i, struct mb_step *out);
+bool plugin_command_at(const struct mb_plugin *p, size_t i, struct mb_command *out);
+bool plugin_role_at(const struct mb_plugin *p, const struct mb_role *roles, size_t i, struct mb_role *out);
+bool plugin_param_at(const struct mb_plugin *p, const struct mb_param *params, size_t i, struct mb_param *out);
+
+/* -- worker_host.c */
+
+/* Runs a hook and says what came of it on `socket`. */
+void host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket);
+/* Runs a subcommand; returns its exit status. */
+int host_run_command(const struct mb_plugin *p, const struct mb_command *c, const struct worker_request *r, int argc, char **argv);
+
+/* -- worker_result.c */
+
+struct worker_end {
+    bool started;            /* otherwise only `message` tells */
+    int wait_status;
+    bool said;               /* a result message came */
+    int said_status;
+    const char *said_text;   /* or NULL */
+    const char *protocol;    /* what was wrong with its messages, or NULL */
+    bool timed_out, cancelled, killed; /* killed: by us */
+    bool lost;               /* its template ended before it */
+    uint32_t timeout_ms;
+    uint64_t memory, peak_bytes;
+    bool cuda;
+};
+/* The outcome, and the message that tells of it unless all is well. */
+enum worker_outcome worker_judge(const struct worker_end *end, struct buf *message);
+void worker_add_signal(struct buf *out, int signal); /* "SIGSEGV (it read or wrote memory that isn't its own)" */
+
+#endif

@@ -1,0 +1,491 @@
+/* worker_spawner.c: the spawner and the templates, processes that do nothing but fork others, see them end and say so.
+ *
+ *     engine ── spawner ── template of a plugin ── step ── what the step starts
+ *
+ * Both are *subreapers*: what loses its parent below them becomes their child, so nothing that a step started gets away. When a step ends, what
+ * is left of its session is killed before the engine hears of it, since it could still write to the outputs. When the engine
+ * ends, however it does, its sockets close; then templates kill everything below them and end, and the spawner sees to that. They are sessions
+ * of their own, so Ctrl-C reaches the engine alone, which ends steps in good order.
+ */
+#include "sys.h"
+#include "worker_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINGER_NS 5000000000 /* how long killed processes are waited for: one that hangs in the kernel must not hang us */
+
+/* -- orders */
+
+int worker_order_send(int socket, const struct worker_order *o) {
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof o->fds)];
+    struct worker_order bytes = *o;
+    struct iovec io = {.iov_base = &bytes, .iov_len = sizeof bytes};
+    struct msghdr h = {.msg_iov = &io, .msg_iovlen = 1};
+    size_t size = (size_t)o->fd_count * sizeof(int);
+    if (o->fd_count) {
+        memset(control, 0, sizeof control);
+        h.msg_control = control;
+        h.msg_controllen = CMSG_SPACE(size);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(size);
+        memcpy(CMSG_DATA(c), o->fds, size);
+    }
+    ssize_t n;
+    do n = sendmsg(socket, &h, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0 && (size_t)n != sizeof bytes) errno = EPROTO;
+    return n == sizeof bytes ? 0 : -1;
+}
+
+int worker_order_receive(int socket, struct worker_order *o) {
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof o->fds)];
+    struct iovec io = {.iov_base = o, .iov_len = sizeof *o};
+    struct msghdr h = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t n;
+    do n = recvmsg(socket, &h, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+    while (n < 0 && errno == EINTR);
+    if (n != sizeof *o) return 0;
+    for (int i = 0; i < ORDER_FDS; i++) o->fds[i] = -1;
+    struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+        o->fd_count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        if (o->fd_count > ORDER_FDS) o->fd_count = ORDER_FDS;
+        memcpy(o->fds, CMSG_DATA(c), (size_t)o->fd_count * sizeof(int));
+    }
+    return 1;
+}
+
+static void close_fds(const struct worker_order *o) {
+    for (int i = 0; i < ORDER_FDS; i++)
+        if (o->fds[i] >= 0) close(o->fds[i]);
+}
+
+/* -- messages on sockets that wait */
+
+bool worker_send_all(int socket, const void *bytes, size_t n) {
+    for (const char *at = bytes; n;) {
+        ssize_t done = send(socket, at, n, MSG_NOSIGNAL);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) return false;
+        at += done;
+        n -= (size_t)done;
+    }
+    return true;
+}
+
+int worker_receive(int socket, struct buf *in, size_t *used, struct message *m, struct err *e) {
+    char chunk[4096];
+    for (;;) {
+        if (message_read(in->data, in->len, UINT32_MAX, m, used, e)) return -1;
+        if (*used) return 1;
+        size_t want = sizeof chunk; /* never more than this one message: orders come on the same socket */
+        if (in->len < MESSAGE_HEAD) {
+            want = MESSAGE_HEAD - in->len;
+        } else {
+            uint32_t length;
+            memcpy(&length, in->data, sizeof length);
+            size_t left = MESSAGE_HEAD + (size_t)length - in->len;
+            if (left < want) want = left;
+        }
+        ssize_t n = recv(socket, chunk, want, 0);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return 0;
+        buf_add(in, chunk, (size_t)n);
+    }
+}
+
+/* -- children */
+
+/* The processes whose parent is this thread, which is all that have lost theirs below us; NULL where the kernel doesn't say. Free it. */
+static pid_t *list_children(size_t *count) {
+    char path[64], chunk[4096];
+    struct buf text = {0};
+    ssize_t n;
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    *count = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return NULL;
+    while ((n = read(fd, chunk, sizeof chunk)) > 0 || (n < 0 && errno == EINTR))
+        if (n > 0) buf_add(&text, chunk, (size_t)n);
+    close(fd);
+    pid_t *list = mem_alloc((text.len / 2 + 1) * sizeof *list);
+    for (char *at = text.data, *end; at && *at; at = end) {
+        long pid = strtol(at, &end, 10);
+        if (end == at) break;
+        list[(*count)++] = (pid_t)pid;
+    }
+    buf_free(&text);
+    return list;
+}
+
+/* Kills all children that `keep` doesn't name and waits for their end; what they leave behind becomes ours and goes the same way. */
+static void kill_children(bool (*keep)(void *ctx, pid_t pid), void *ctx) {
+    for (int64_t until = sys_now_ns() + LINGER_NS; sys_now_ns() < until;) {
+        size_t count, others = 0;
+        pid_t *list = list_children(&count);
+        for (size_t i = 0; i < count; i++) {
+            if (keep && keep(ctx, list[i])) continue;
+            others++;
+            kill(list[i], SIGKILL);
+            waitpid(list[i], NULL, WNOHANG);
+        }
+        free(list);
+        if (!others) return;
+        nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+    }
+}
+
+/* SIGCHLD and SIGTERM as something to poll for. */
+static int open_signals(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_SETMASK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Whether one of them was SIGTERM: the parent is gone. */
+static bool read_signals(int fd) {
+    struct signalfd_siginfo info;
+    bool end = false;
+    while (read(fd, &info, sizeof info) == sizeof info) end |= info.ssi_signo == SIGTERM;
+    return end;
+}
+
+/* -- a template */
+
+struct template_run {
+    uint32_t id;
+    pid_t pid;
+    bool ended;           /* its main process; what it left behind may still be dying */
+    int wait_status;
+    struct rusage usage;
+    int64_t started_ns, ended_ns;
+    uint64_t started_ticks; /* since the machine started, as in /proc/PID/stat */
+};
+
+struct template {
+    int control, signals;
+    const struct mb_plugin *plugin;
+    char *path;
+    struct template_run *runs;
+    uint32_t count, cap;
+    struct buf out;
+};
+
+static uint64_t now_ticks(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    uint64_t rate = (uint64_t)sysconf(_SC_CLK_TCK);
+    return (uint64_t)t.tv_sec * rate + (uint64_t)t.tv_nsec * rate / 1000000000;
+}
+
+/* When a process started: field 22 of /proc/PID/stat, proc(5); UINT64_MAX if it is gone. */
+static uint64_t start_ticks(pid_t pid) {
+    char path[32], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return UINT64_MAX;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return UINT64_MAX;
+    text[n] = 0;
+    const char *at = strrchr(text, ')'); /* the name may hold anything */
+    for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : UINT64_MAX;
+}
+
+static double seconds_of(struct timeval t) {
+    return (double)t.tv_sec + (double)t.tv_usec / 1e6;
+}
+
+static void say(struct template *t) {
+    if (!worker_send_all(t->control, t->out.data, t->out.len)) buf_clear(&t->out); /* the end of the engine shows in the loop */
+    buf_clear(&t->out);
+}
+
+static void say_ended(struct template *t, const struct template_run *r) {
+    size_t begun = message_begin(&t->out, MESSAGE_ENDED);
+    message_add_number(&t->out, r->id);
+    message_add_number(&t->out, (uint64_t)(unsigned)r->wait_status);
+    message_add_real(&t->out, (double)(r->ended_ns - r->started_ns) / 1e9);
+    message_add_real(&t->out, seconds_of(r->usage.ru_utime));
+    message_add_real(&t->out, seconds_of(r->usage.ru_stime));
+    message_add_number(&t->out, (uint64_t)r->usage.ru_maxrss * 1024);
+    message_end(&t->out, begun);
+    say(t);
+}
+
+static struct template_run *run_of(struct template *t, pid_t pid) {
+    for (uint32_t i = 0; i < t->count; i++)
+        if (t->runs[i].pid == pid) return &t->runs[i];
+    return NULL;
+}
+
+/* Whether a child that left its session may belong to a step that still runs: then it must not be touched. */
+static bool may_be_wanted(const struct template *t, pid_t pid) {
+    bool any = false;
+    for (uint32_t i = 0; i < t->count; i++) any |= !t->runs[i].ended;
+    uint64_t ticks = any ? start_ticks(pid) : 0;
+    for (uint32_t i = 0; i < t->count; i++)
+        if (!t->runs[i].ended && t->runs[i].started_ticks <= ticks) return true;
+    return false;
+}
+
+/* Kills what is left of steps that ended. A run is *clean* once nothing of its session is there any more. */
+static void sweep(struct template *t) {
+    size_t count;
+    pid_t *list = list_children(&count);
+    bool *unclean = mem_alloc(t->count + 1);
+    for (uint32_t i = 0; i < t->count; i++) unclean[i] = t->runs[i].ended && !kill(-t->runs[i].pid, SIGKILL);
+    for (size_t i = 0; i < count; i++) {
+        struct template_run *own = run_of(t, list[i]);
+        if (own && !own->ended) continue;
+        struct template_run *owner = run_of(t, getsid(list[i]));
+        if (owner ? !owner->ended : may_be_wanted(t, list[i])) continue;
+        kill(list[i], SIGKILL);
+        if (owner) unclean[owner - t->runs] = true;
+    }
+    free(list);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < t->count; i++) {
+        bool done = t->runs[i].ended && (!unclean[i] || sys_now_ns() - t->runs[i].ended_ns > LINGER_NS);
+        if (done) say_ended(t, &t->runs[i]);
+        else t->runs[kept++] = t->runs[i];
+    }
+    t->count = kept;
+    free(unclean);
+}
+
+static bool any_ended(const struct template *t) {
+    for (uint32_t i = 0; i < t->count; i++)
+        if (t->runs[i].ended) return true;
+    return false;
+}
+
+static void reap(struct template *t) {
+    siginfo_t info;
+    for (;;) {
+        info.si_pid = 0;
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) || !info.si_pid) break;
+        struct template_run *r = run_of(t, info.si_pid);
+        if (r) kill(-r->pid, SIGKILL); /* while its number is still its own */
+        struct rusage usage;
+        int status;
+        if (wait4(info.si_pid, &status, WNOHANG, &usage) != info.si_pid || !r) continue;
+        r->ended = true;
+        r->wait_status = status;
+        r->usage = usage;
+        r->ended_ns = sys_now_ns();
+    }
+    if (any_ended(t)) sweep(t);
+}
+
+static void say_not_started(struct template *t, uint32_t id, int error) {
+    size_t begun = message_begin(&t->out, MESSAGE_STARTED);
+    message_add_number(&t->out, id);
+    message_add_number(&t->out, (uint64_t)(unsigned)error);
+    message_end(&t->out, begun);
+    say(t);
+}
+
+static void start_run(struct template *t, const struct worker_order *o) {
+    struct step_start s = {.plugin = t->plugin, .plugin_path = t->path, .fd_count = o->fd_count, .parent = getpid()};
+    memcpy(s.fds, o->fds, sizeof s.fds);
+    struct template_run r = {.id = o->id, .started_ns = sys_now_ns(), .started_ticks = now_ticks()};
+    r.pid = fork();
+    if (!r.pid) step_main(&s);
+    int error = errno;
+    close_fds(o);
+    if (r.pid < 0) {
+        say_not_started(t, o->id, error);
+        return;
+    }
+    t->runs = mem_grow(t->runs, &t->cap, t->count + 1, sizeof *t->runs);
+    t->runs[t->count++] = r;
+}
+
+static void signal_run(struct template *t, uint32_t id, int number) {
+    for (uint32_t i = 0; i < t->count; i++) {
+        if (t->runs[i].id != id || t->runs[i].ended) continue;
+        if (kill(-t->runs[i].pid, number)) kill(t->runs[i].pid, number); /* it has no group yet */
+    }
+}
+
+static void describe(struct template *t) {
+    struct buf json = {0};
+    plugin_describe(t->plugin, t->path, &json);
+    size_t begun = message_begin(&t->out, MESSAGE_DESCRIPTOR);
+    message_add_string(&t->out, buf_str(&json));
+    message_end(&t->out, begun);
+    say(t);
+    buf_free(&json);
+}
+
+static bool obey(struct template *t) {
+    struct worker_order o;
+    if (!worker_order_receive(t->control, &o)) return false;
+    if (o.kind == ORDER_RUN) start_run(t, &o);
+    else if (o.kind == ORDER_SIGNAL) signal_run(t, o.id, o.argument);
+    else if (o.kind == ORDER_DESCRIBE) describe(t);
+    return true;
+}
+
+/* Loads the plugin. What goes wrong here is all that a plugin can do to a template. */
+static bool load(struct template *t) {
+    struct buf in = {0};
+    struct message m;
+    struct err e;
+    size_t used;
+    if (worker_receive(t->control, &in, &used, &m, &e) != 1 || m.type != MESSAGE_LOAD) return false;
+    t->path = mem_strdup(message_string(&m));
+    const char *folder = message_string(&m);
+    step_clean_environment();
+    /* A library that starts threads when it is loaded would start them here, where they are of no use. */
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    setenv("OMP_NUM_THREADS", "1", 1);
+    const char *base = strrchr(t->path, '/');
+    prctl(PR_SET_NAME, base ? base + 1 : t->path);
+    int status = chdir(folder) ? err_errno(&e, "cannot go to %s", folder) : plugin_open(t->path, &t->plugin, &e);
+    size_t begun = message_begin(&t->out, MESSAGE_LOADED);
+    message_add_string(&t->out, status ? e.text : NULL);
+    message_end(&t->out, begun);
+    say(t);
+    buf_free(&in);
+    return !status;
+}
+
+static _Noreturn void template_main(int control, int output, pid_t parent) {
+    struct template t = {.control = 3};
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* while it loads it can't listen */
+    if (getppid() != parent) _exit(1);
+    if (dup2(output, 1) < 0 || dup2(output, 2) < 0 || (control != 3 && dup3(control, 3, O_CLOEXEC) < 0)) _exit(1);
+    close_range(4, ~0u, 0);
+    t.signals = open_signals();
+    if (t.signals < 0 || !load(&t)) _exit(1);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    bool goes_on = getppid() == parent;
+    while (goes_on) {
+        struct pollfd fds[] = {{.fd = t.control, .events = POLLIN}, {.fd = t.signals, .events = POLLIN}};
+        if (poll(fds, 2, any_ended(&t) ? 5 : -1) < 0 && errno != EINTR) break;
+        if (fds[1].revents) goes_on = !read_signals(t.signals);
+        if (fds[1].revents || any_ended(&t)) reap(&t);
+        if (goes_on && fds[0].revents) goes_on = obey(&t);
+    }
+    for (uint32_t i = 0; i < t.count; i++) kill(-t.runs[i].pid, SIGKILL);
+    kill_children(NULL, NULL);
+    _exit(0);
+}
+
+/* -- the spawner */
+
+struct spawned {
+    uint32_t id;
+    pid_t pid;
+};
+
+struct spawner {
+    int control, signals;
+    struct spawned *list;
+    uint32_t count, cap;
+};
+
+static bool is_template(void *ctx, pid_t pid) {
+    struct spawner *s = ctx;
+    for (uint32_t i = 0; i < s->count; i++)
+        if (s->list[i].pid == pid) return true;
+    return false;
+}
+
+static void say_template_ended(struct spawner *s, uint32_t id, int wait_status) {
+    struct worker_note note = {.id = id, .wait_status = wait_status};
+    worker_send_all(s->control, &note, sizeof note); /* if the engine is gone, the loop will see it */
+}
+
+static void spawn(struct spawner *s, const struct worker_order *o) {
+    pid_t parent = getpid(), pid = fork();
+    if (!pid) template_main(o->fds[0], o->fds[1], parent);
+    close_fds(o);
+    if (pid < 0) {
+        say_template_ended(s, o->id, -1);
+        return;
+    }
+    s->list = mem_grow(s->list, &s->cap, s->count + 1, sizeof *s->list);
+    s->list[s->count++] = (struct spawned){.id = o->id, .pid = pid};
+}
+
+/* A template that ended leaves its steps to us, and what they started: all that goes before the engine hears of it. */
+static void reap_templates(struct spawner *s) {
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        uint32_t i = 0;
+        while (i < s->count && s->list[i].pid != pid) i++;
+        if (i == s->count) continue;
+        uint32_t id = s->list[i].id;
+        s->list[i] = s->list[--s->count];
+        kill_children(is_template, s);
+        say_template_ended(s, id, status);
+    }
+}
+
+static bool spawner_obey(struct spawner *s) {
+    struct worker_order o;
+    if (!worker_order_receive(s->control, &o)) return false;
+    if (o.kind == ORDER_TEMPLATE) spawn(s, &o);
+    for (uint32_t i = 0; o.kind == ORDER_END && i < s->count; i++)
+        if (s->list[i].id == o.id) kill(s->list[i].pid, SIGKILL);
+    return true;
+}
+
+/* Templates end by themselves when the engine does, unless they hang while they load a plugin. */
+static void end_templates(struct spawner *s) {
+    for (int64_t until = sys_now_ns() + 500000000; s->count && sys_now_ns() < until;) {
+        reap_templates(s);
+        if (s->count) poll(&(struct pollfd){.fd = s->signals, .events = POLLIN}, 1, 20);
+        read_signals(s->signals);
+    }
+    kill_children(NULL, NULL);
+}
+
+_Noreturn void spawner_main(int control) {
+    struct spawner s = {.control = 3};
+    int null = open("/dev/null", O_RDWR);
+    setsid();
+    prctl(PR_SET_NAME, "mbuild-spawner");
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    /* 2 stays: a sanitizer's report, or that memory ran out, must not be lost. */
+    if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0) _exit(1);
+    if (control != 3 && dup3(control, 3, O_CLOEXEC) < 0) _exit(1);
+    close_range(4, ~0u, 0);
+    s.signals = open_signals();
+    bool goes_on = s.signals >= 0;
+    while (goes_on) {
+        struct pollfd fds[] = {{.fd = s.control, .events = POLLIN}, {.fd = s.signals, .events = POLLIN}};
+        if (poll(fds, 2, -1) < 0 && errno != EINTR) break;
+        if (fds[1].revents) {
+            goes_on = !read_signals(s.signals);
+            reap_templates(&s);
+        }
+        if (goes_on && fds[0].revents) goes_on = spawner_obey(&s);
+    }
+    end_templates(&s);
+    _exit(0);
+}
