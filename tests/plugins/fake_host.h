@@ -16,6 +16,7 @@
 #include <mbuild/plugin.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct fake {
@@ -59,10 +60,14 @@ static inline struct mbl_json *fake_at(struct fake *f, const char *path) {
     struct mbl_json *v = f->params;
     char key[128];
     while (*path && v) {
-        size_t n = strcspn(path, ".");
+        size_t n = strcspn(path, ".[");
         snprintf(key, sizeof key, "%.*s", (int)n, path);
         v = mbl_json_get(v, key);
-        path += n + (path[n] == '.');
+        for (path += n; *path == '['; path = strchr(path, ']') + 1) {
+            size_t i = strtoul(path + 1, NULL, 10);
+            v = v && v->type == MBL_JSON_LIST && i < v->count ? v->items[i] : NULL;
+        }
+        path += *path == '.';
     }
     return v;
 }
@@ -78,6 +83,15 @@ static inline int fake_param_bool(struct mb_run *run, const char *path) { return
 static inline int64_t fake_param_int(struct mb_run *run, const char *path) { return (int64_t)mbl_json_number(fake_must(run, path)); }
 static inline double fake_param_float(struct mb_run *run, const char *path) { return mbl_json_number(fake_must(run, path)); }
 static inline const char *fake_param_string(struct mb_run *run, const char *path) { return fake_must(run, path)->string; }
+static inline size_t fake_param_count(struct mb_run *run, const char *path) {
+    struct mbl_json *v = fake_at(fake_of(run), path);
+    return v && v->type >= MBL_JSON_LIST ? v->count : 0;
+}
+static inline enum mb_type fake_param_type(struct mb_run *run, const char *path) {
+    static const enum mb_type types[] = {0, MB_BOOL, MB_INT, MB_FLOAT, MB_STRING, MB_LIST, MB_TABLE};
+    struct mbl_json *v = fake_at(fake_of(run), path);
+    return v ? types[v->type] : 0;
+}
 static inline const char *fake_param_json(struct mb_run *run, const char *path) {
     struct mbl_buf b = {0};
     mbl_json_write(fake_must(run, path), MBL_JSON_COMPACT, &b);
@@ -95,6 +109,8 @@ static inline size_t fake_count(struct mb_run *run, const char *role) {
     while (fake_find(run, role, n)) n++;
     return n;
 }
+
+static inline const char *fake_digest(struct mb_run *run, const char *role, size_t i) { return fake_find(run, role, i) ? "00" : NULL; }
 
 static inline const char *fake_checkpoints(struct mb_run *run) { return fake_of(run)->checkpoints; }
 static inline const char *fake_device(struct mb_run *run) { return (void)run, "cpu"; }
@@ -137,6 +153,7 @@ static inline int fake_fail(struct mb_run *run, const char *format, ...) {
 static const struct mb_host fake_host = {
     .size = sizeof fake_host, .abi_major = MB_ABI_MAJOR, .abi_minor = MB_ABI_MINOR, .param_given = fake_param_given, .param_bool = fake_param_bool,
     .param_int = fake_param_int, .param_float = fake_param_float, .param_string = fake_param_string, .param_json = fake_param_json,
+    .param_count = fake_param_count, .param_type = fake_param_type, .input_digest = fake_digest,
     .input_count = fake_count, .input_path = fake_find, .output_count = fake_count, .output_path = fake_find, .checkpoint_folder = fake_checkpoints,
     .device = fake_device, .cpus = fake_cpus, .cancelled = fake_cancelled, .log = fake_log, .progress = fake_progress, .metric = fake_metric,
     .fail = fake_fail};
