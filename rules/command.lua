@@ -48,7 +48,7 @@ command = rule("command", function(name, t)
   else
     fail("command \"%s\": cmd: a list, or a string for the shell, expected; found a %s", name, type(taken.cmd))
   end
-  params.dir, params.env = taken.dir, taken.env
+  params.dir = taken.dir
   local outputs = taken.outputs
   if taken.stdout ~= nil then
     outputs = {}

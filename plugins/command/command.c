@@ -32,8 +32,6 @@ static const struct mb_role roles[] = {
 static const struct mb_param params[] = {
     {.name = "cmd", .type = MB_ANY, .flags = MB_REQUIRED,
      .help = "the program and its arguments as a list, or a string for the shell"},
-    {.name = "env", .type = MB_LIST, .element = MB_STRING, .deflt = "[]",
-     .help = "the variables that it sees besides PATH, HOME, LD_LIBRARY_PATH, TMPDIR and LC_ALL"},
     {.name = "dir", .type = MB_STRING, .help = "the folder that it runs in, otherwise the repo's root; cmd still names outputs from the root"},
     {0}};
 
@@ -42,7 +40,7 @@ struct command {
     struct mb_run *run;
     struct names names;
     const char *program; /* for messages */
-    char **argv, **env;
+    char **argv;
     int in, out;
 };
 
@@ -117,41 +115,6 @@ static int read_argv(struct command *c) {
     return *c->program ? MB_OK : host->fail(c->run, "cmd: the program's name is empty");
 }
 
-/* -- what it sees: a step's key knows declared variables alone, so it gets no others but those that programs can't start without */
-
-static int add_variable(struct command *c, size_t *n, const char *name, const char *value) {
-    if (!value) return MB_OK;
-    size_t length = strlen(name);
-    for (size_t i = 0; i < *n; i++)
-        if (!strncmp(c->env[i], name, length) && c->env[i][length] == '=') return MB_OK;
-    char *pair = malloc(length + strlen(value) + 2);
-    if (!pair) return out_of_memory(c);
-    memcpy(pair, name, length);
-    pair[length] = '=';
-    strcpy(pair + length + 1, value);
-    c->env[(*n)++] = pair;
-    return MB_OK;
-}
-
-static int read_env(struct command *c) {
-    static const char *const passed[] = {"PATH", "HOME", "LD_LIBRARY_PATH"};
-    size_t declared = c->host->param_count(c->run, "env"), n = 0;
-    c->env = calloc(declared + sizeof passed / sizeof *passed + 3, sizeof *c->env);
-    if (!c->env) return out_of_memory(c);
-    for (size_t i = 0; i < declared; i++) {
-        char path[32];
-        snprintf(path, sizeof path, "env[%zu]", i);
-        const char *name = c->host->param_string(c->run, path);
-        if (add_variable(c, &n, name, c->host->env(c->run, name))) return MB_FAILED;
-    }
-    for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
-        if (add_variable(c, &n, passed[i], getenv(passed[i]))) return MB_FAILED;
-    char *temp = realpath(c->host->temp_folder(c->run), NULL);
-    int status = add_variable(c, &n, "TMPDIR", temp);
-    free(temp);
-    return status ? status : add_variable(c, &n, "LC_ALL", "C.UTF-8");
-}
-
 /* -- running it */
 
 static int open_files(struct command *c) {
@@ -175,6 +138,8 @@ static int start(struct command *c, pid_t *pid) {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
     sigset_t none, all;
+    /* The step's environment is clean but for the language, in which programs sort and write numbers. */
+    if (!c->host->env(c->run, "LC_ALL")) setenv("LC_ALL", "C.UTF-8", 1);
     int code = posix_spawn_file_actions_init(&files);
     if (code) return spawn_error(c, code);
     if ((code = posix_spawnattr_init(&attributes))) {
@@ -190,7 +155,7 @@ static int start(struct command *c, pid_t *pid) {
     if (!code) code = posix_spawnattr_setsigmask(&attributes, &none);
     if (!code) code = posix_spawnattr_setsigdefault(&attributes, &all);
     if (!code) code = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    if (!code) code = posix_spawnp(pid, c->argv[0], &files, &attributes, c->argv, c->env);
+    if (!code) code = posix_spawnp(pid, c->argv[0], &files, &attributes, c->argv, environ);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&files);
     return code ? spawn_error(c, code) : MB_OK;
@@ -221,9 +186,7 @@ static int check_outputs(struct command *c) {
 
 static void release(struct command *c) {
     for (char **p = c->argv; p && *p; p++) free(*p);
-    for (char **p = c->env; p && *p; p++) free(*p);
     free(c->argv);
-    free(c->env);
     names_free(&c->names);
     if (c->in >= 0) close(c->in);
     if (c->out >= 0) close(c->out);
@@ -234,7 +197,6 @@ static int run(const struct mb_host *host, struct mb_run *run) {
     pid_t pid;
     int status = read_names(&c);
     if (!status) status = read_argv(&c);
-    if (!status) status = read_env(&c);
     if (!status) status = open_files(&c);
     if (!status) status = start(&c, &pid);
     if (!status) status = wait_for(&c, pid);

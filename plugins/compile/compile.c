@@ -244,8 +244,7 @@ static int build(const struct mb_host *host, struct mb_run *run, const char *inc
 
 static int run(const struct mb_host *host, struct mb_run *run) {
     char include[PATH_MAX], compiler[PATH_MAX];
-    setenv("TMPDIR", host->temp_folder(run), 1); /* the compiler's own files go with the step's */
-    setenv("LC_ALL", "C", 1);
+    setenv("LC_ALL", "C.UTF-8", 1); /* the compiler's messages are a part of ours */
     if (find_compiler(host, run, host->param_string(run, "cc"), compiler) || find_include(host, run, include)) return MB_FAILED;
     return build(host, run, include);
 }
