@@ -106,7 +106,7 @@ int mbl_model_config(const struct mbl_json *shape, const struct mbl_schema *sche
         if (!has_field(architecture, shape->keys[i])) {
             const char *all = architecture->fields[0];
             for (size_t f = 1; architecture->fields[f]; f++) all = mbl_arena_printf(a, "%s, %s", all, architecture->fields[f]);
-            return mbl_error_set(e, "model: a %s has no field \"%s\"; it has %s", kind, shape->keys[i], all);
+            return mbl_error_set(e, "model: %s has no field \"%s\"; it has %s", kind, shape->keys[i], all);
         }
         mbl_json_set(a, *out, shape->keys[i], shape->items[i]);
     }

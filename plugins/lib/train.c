@@ -258,6 +258,18 @@ static int arrange(struct mbl_trainer *t, const float *from, size_t width, const
     return mbk_write(t->model->k, to->data, t->staging, mbk_bytes(to));
 }
 
+static int arrange_features(struct mbl_trainer *t) {
+    const struct mbl_train_options *o = &t->options;
+    const struct mbl_schema *s = &t->model->schema;
+    size_t width = s->features;
+    if (!o->shift && !o->mirror) return arrange(t, t->train->scaled, width, &t->x);
+    for (int64_t i = 0; i < t->train->rows; i++) {
+        int64_t row = t->host_order[i];
+        mbl_augment_row(o, s, t->epoch, row, t->train->data.features + (size_t)row * width, t->staging + (size_t)i * width);
+    }
+    return mbk_write(t->model->k, t->x.data, t->staging, mbk_bytes(&t->x));
+}
+
 static int arrange_weights(struct mbl_trainer *t) {
     size_t width = (size_t)t->model->outputs;
     int64_t n = t->train->rows;
@@ -278,7 +290,7 @@ int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e) {
         t->host_targets[i] = f->targets ? f->targets[r] : (float)t->host_labels[i];
     }
     if (mbk_write(k, t->labels.data, t->host_labels, mbk_bytes(&t->labels)) || mbk_write(k, t->targets.data, t->host_targets, mbk_bytes(&t->targets)) ||
-        arrange(t, f->scaled, t->model->schema.features, &t->x) || (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, &t->soft)) ||
+        arrange_features(t) || (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, &t->soft)) ||
         (t->options.balanced && arrange_weights(t)))
         return mbl_kernel_failed(k, "an epoch's rows", e);
     return 0;

@@ -32,6 +32,8 @@ struct mbl_train_options {
     int64_t patience;            /* epochs without getting better by more than min_delta */
     double min_delta;
     enum mbl_watched watched;
+    int64_t shift;               /* images move by up to so many pixels, anew in each epoch */
+    bool mirror;                 /* half of them are mirrored, left to right */
     double temperature, alpha;   /* distillation; used where the trainer has a teacher's answers */
     double checkpoint_seconds;   /* a checkpoint after a step when this much time has passed since the last; 0: after each */
 };
@@ -43,8 +45,11 @@ MBL_EXPORT double mbl_learning_rate(const struct mbl_train_options *o, int64_t s
 MBL_EXPORT void mbl_shuffle(uint64_t seed, int64_t epoch, int64_t n, int32_t *out);
 
 /* What seeds chance for one purpose, so that no two purposes share numbers. */
-enum mbl_purpose { MBL_FOR_WEIGHTS = 1, MBL_FOR_ORDER, MBL_FOR_DROPOUT };
+enum mbl_purpose { MBL_FOR_WEIGHTS = 1, MBL_FOR_ORDER, MBL_FOR_DROPOUT, MBL_FOR_IMAGES };
 MBL_EXPORT uint64_t mbl_seed_for(uint64_t seed, enum mbl_purpose purpose);
+
+/* One image as an epoch sees it, scaled; `raw` and `out` have the schema's shape. */
+void mbl_augment_row(const struct mbl_train_options *o, const struct mbl_schema *s, int64_t epoch, int64_t row, const float *raw, float *out);
 
 struct mbl_epoch {               /* figures of one epoch */
     double loss, score;          /* score: accuracy, or R² */

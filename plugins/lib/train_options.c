@@ -51,6 +51,8 @@ int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, bool 
         o->alpha = host->param_float(run, "alpha");
     } else {
         o->label_smoothing = host->param_float(run, "label_smoothing");
+        o->shift = host->param_int(run, "augment.shift");
+        o->mirror = host->param_bool(run, "augment.mirror");
     }
     return 0;
 }

@@ -79,6 +79,7 @@ static int check_against_data(const struct session *s, struct mbl_error *e) {
     if (o->early_stop && o->watched == MBL_WATCH_ACCURACY && values) return mbl_error_set(e, "early_stop.metric: regression has no val_accuracy; take val_loss or val_r2");
     if (o->early_stop && o->watched == MBL_WATCH_R2 && !values) return mbl_error_set(e, "early_stop.metric: classification has no val_r2; take val_loss or val_accuracy");
     if (o->balanced && values) return mbl_error_set(e, "class_weights: regression has no classes");
+    if ((o->shift || o->mirror) && !s->model->schema.shape_rank) return mbl_error_set(e, "augment is for images: these data have no shape");
     if (o->label_smoothing > 0 && s->model->problem != MBL_CLASSES) return mbl_error_set(e, "label_smoothing is for three classes or more");
     return 0;
 }

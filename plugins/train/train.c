@@ -8,10 +8,16 @@ static int run_train(const struct mb_host *host, struct mb_run *run) {
 
 static const struct mb_role roles[] = {MBL_TRAIN_ROLES, {0}};
 
+static const struct mb_param augment_params[] = {
+    {.name = "shift", .type = MB_INT, .deflt = "0", .least = 0, .most = 64, .unit = "pixels", .help = "move each image by up to so much, any way"},
+    {.name = "mirror", .type = MB_BOOL, .deflt = "false", .help = "mirror half of the images, left to right"},
+    {0}};
+
 static const struct mb_param params[] = {
     MBL_TRAIN_PARAMS,
     {.name = "label_smoothing", .type = MB_FLOAT, .deflt = "0", .least = 0, .most = 0.99,
      .help = "three classes or more: share of the truth that is spread over all classes"},
+    {.name = "augment", .type = MB_TABLE, .deflt = "{}", .fields = augment_params, .help = "images: never quite the same twice"},
     {0}};
 
 static const struct mb_step steps[] = {
