@@ -23,7 +23,7 @@ local student = distill "student" {
   teacher = teacher, data = digits,
   model = mlp { hidden = { 32 } },
   temperature = option("temperature", 4), alpha = 0.7,
-  epochs = 60,
+  optimizer = adamw { lr = 3e-3 }, epochs = 100,
 }
 
 local small = quantize "student-int8" { model = student, scheme = "int8", calibrate = digits.val }

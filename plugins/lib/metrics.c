@@ -71,22 +71,27 @@ static double ratio(double a, double b) {
 
 static void average_classes(struct mbl_scores *s) {
     int64_t hits = 0;
+    double n = (double)s->class_count, rows = (double)s->rows;
     for (size_t c = 0; c < s->class_count; c++) {
         struct mbl_class_score *k = &s->classes[c];
         k->precision = ratio((double)k->hits, (double)k->predicted);
         k->recall = ratio((double)k->hits, (double)k->support);
         k->f1 = ratio(2 * (double)k->hits, (double)(k->predicted + k->support));
         hits += k->hits;
-        s->precision_macro += k->precision / (double)s->class_count;
-        s->recall_macro += k->recall / (double)s->class_count;
-        s->f1_macro += k->f1 / (double)s->class_count;
-        double share = (double)k->support / (double)s->rows;
-        s->precision_weighted += k->precision * share;
-        s->recall_weighted += k->recall * share;
-        s->f1_weighted += k->f1 * share;
+        s->precision_macro += k->precision;
+        s->recall_macro += k->recall;
+        s->f1_macro += k->f1;
+        s->precision_weighted += k->precision * (double)k->support;
+        s->recall_weighted += k->recall * (double)k->support;
+        s->f1_weighted += k->f1 * (double)k->support;
+    }
+    double *const macro[] = {&s->precision_macro, &s->recall_macro, &s->f1_macro}, *const weighted[] = {&s->precision_weighted, &s->recall_weighted, &s->f1_weighted};
+    for (int i = 0; i < 3; i++) { /* divided last, so that all ones give 1 */
+        *macro[i] /= n;
+        *weighted[i] /= rows;
     }
     /* With one label a row, each error is one false positive and one false negative: the three micro figures are the accuracy. */
-    s->accuracy = s->precision_micro = s->recall_micro = s->f1_micro = (double)hits / (double)s->rows;
+    s->accuracy = s->precision_micro = s->recall_micro = s->f1_micro = (double)hits / rows;
 }
 
 static int score_classes(struct mbl_scores *s, const float *outputs, const int32_t *labels, struct mbl_arena *arena, struct mbl_error *e) {
@@ -162,8 +167,9 @@ void mbl_score_brief(enum mbl_problem problem, size_t class_count, int64_t rows,
         double confidence, log_p;
         int32_t guess = width == 1 ? judge_sigmoid(z[0], labels[r], &confidence, &log_p) : judge_softmax(z, width, labels[r], &confidence, &log_p);
         *loss -= log_p / (double)rows;
-        *score += (guess == labels[r]) / (double)rows;
+        *score += guess == labels[r];
     }
+    *score /= (double)rows;
 }
 
 /* -- names: one table for files, records and messages */
