@@ -188,7 +188,10 @@ static void add_output(lua_State *L, struct rules *r, const char *step, const ch
         return;
     }
     if (lua_type(L, index) != LUA_TSTRING) rules_fail(L, "step \"%s\": an output %s is a %s: a path expected", step, role, luaL_typename(L, index));
-    add_slot(r, role, rules_source(L, lua_tostring(L, index)));
+    size_t n;
+    const char *path = lua_tolstring(L, index, &n);
+    add_slot(r, role, rules_source(L, path));
+    r->slots[r->slot_count - 1].shared = n && path[n - 1] == '/';
 }
 
 static void read_inputs(lua_State *L, uint32_t s, int index) {

@@ -80,7 +80,7 @@ static int digest_of(struct verifying *v, const char *path, const char **hex, st
 }
 
 static void verify_signature(struct verifying *v, const char *subject, const char *signature, const char *key_path, const struct record *record) {
-    bool wanted = record ? *record_text(record, "signature.sha256") : v->host->param_given(v->run, "key") || v->host->param_given(v->run, "signature");
+    bool wanted = (record && *record_text(record, "signature.sha256")) || v->host->param_given(v->run, "key") || v->host->param_given(v->run, "signature");
     struct mbl_error e;
     struct mbl_key *key;
     struct mbl_json *statement;
