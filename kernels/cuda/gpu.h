@@ -146,12 +146,16 @@ int gpu_conv_backward_by_product(struct mbk *k, const struct mbk_window *w, cons
 
 /* -- The entries of the table: gpu_NAME is NAME of struct mbk_backend. */
 #define GPU_OPERATIONS(OP) \
-    OP(gemm) \
+    OP(gemm) OP(linear_int8) OP(linear_int4) \
     OP(activate) OP(activate_backward) OP(add) OP(multiply) OP(scale) OP(axpy) OP(cast) \
     OP(dropout) OP(random_normal) OP(random_uniform) \
-    OP(conv2d) OP(conv2d_backward) \
-    OP(sum_rows) OP(sum) OP(min_max) OP(histogram) \
-    OP(adam) OP(sgd) OP(gradient_norm) OP(zero_gradients) \
+    OP(conv2d) OP(conv2d_backward) OP(maxpool2d) OP(maxpool2d_backward) OP(avgpool2d) OP(avgpool2d_backward) \
+    OP(softmax) OP(softmax_backward) OP(layernorm) OP(layernorm_backward) OP(rmsnorm) OP(rmsnorm_backward) \
+    OP(argmax) OP(top_k) OP(sum_rows) OP(sum) OP(min_max) OP(histogram) \
+    OP(cross_entropy) OP(bce_with_logits) OP(mse) OP(distillation) OP(bpr) \
+    OP(embedding) OP(embedding_backward) OP(rope) OP(attend) OP(attend_backward) OP(sample) \
+    OP(adam) OP(sgd) OP(gradient_norm) OP(zero_gradients) OP(private_sum) \
+    OP(quantize_rows) OP(quantize) OP(dequantize_rows) OP(quantize_groups) OP(dequantize_groups) \
     OP(quantize_blocks) OP(dequantize_blocks)
 
 #define GPU_DECLARE(name) __typeof__(*((struct mbk_backend *)0)->name) gpu_##name;
