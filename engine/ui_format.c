@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define METRICS_SHOWN 4
+#define METRICS_COLUMNS 56 /* so that a line with them fits a terminal */
 
 char *ui_bytes(uint64_t n, char out[24]) {
     static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
@@ -69,14 +70,22 @@ void ui_add_metrics(struct buf *b, const char *json) {
     struct arena a = {0};
     struct value v;
     struct err ignored;
-    uint32_t shown = 0;
+    uint32_t shown = 0, columns = METRICS_COLUMNS;
     if (json && !value_parse(json, strlen(json), &a, &v, &ignored) && v.type == VALUE_TABLE) {
         for (uint32_t i = 0; i < v.count && shown < METRICS_SHOWN; i++) {
             if (v.items[i].type != VALUE_INT && v.items[i].type != VALUE_FLOAT) continue;
-            if (shown++) buf_adds(b, ", ");
-            ui_clean(b, v.keys[i], true);
-            buf_addc(b, ' ');
-            ui_add_number(b, value_number(&v.items[i]));
+            struct buf one = {0};
+            if (shown) buf_adds(&one, ", ");
+            ui_clean(&one, v.keys[i], true);
+            buf_addc(&one, ' ');
+            ui_add_number(&one, value_number(&v.items[i]));
+            uint32_t used = ui_columns(one.data);
+            if (used <= columns) {
+                buf_adds(b, one.data);
+                columns -= used;
+                shown++;
+            }
+            buf_free(&one);
         }
     }
     arena_free(&a);

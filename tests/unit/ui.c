@@ -48,6 +48,19 @@ TEST("how long ago something was is told in one unit") {
     CHECK_STR(ui_ago(now - 800ll * 86400000, out), "2 years ago");
 }
 
+TEST("metrics are told in short: numbers alone, whole, and no more than fit a line") {
+    struct buf b = {0};
+    ui_add_metrics(&b, "{\"accuracy\":0.97221,\"a_very_long_name_of_a_metric_that_nobody_wants_to_read_to_its_end\":1,\"epochs\":30,\"name\":\"x\",\"nan\":null}");
+    CHECK_STR(buf_str(&b), "accuracy 0.9722, epochs 30");
+    buf_clear(&b);
+    ui_add_metrics(&b, "{}");
+    ui_add_metrics(&b, "[1]");
+    ui_add_metrics(&b, "nonsense");
+    ui_add_metrics(&b, NULL);
+    CHECK_STR(buf_str(&b), "");
+    buf_free(&b);
+}
+
 /* -- text from outside */
 
 static const char *clean(const char *text, bool one_line) {
