@@ -126,7 +126,7 @@ void cpu_release(struct mbk *k, size_t mark)
     c->scratch_cap = c->scratch_peak;
 }
 
-/* -- What this processor can do. MBK_CPU=plain, avx2 or avx-vnni in the environment takes it down to that, for tests and
+/* -- What this processor can do. MBK_CPU=plain, blas, avx2 or avx-vnni in the environment takes it down to that, for tests and
  * for finding faults. */
 
 static void look(struct cpu *c)
@@ -144,11 +144,14 @@ static void look(struct cpu *c)
     c->avx512_vnni = c->level == CPU_AVX512 && __builtin_cpu_supports("avx512vnni");
 #endif
     const char *limit = getenv("MBK_CPU");
-    if (limit && strcmp(limit, "plain") == 0)
+    if (limit && (strcmp(limit, "plain") == 0 || strcmp(limit, "blas") == 0))
         c->level = CPU_PLAIN;
     if (limit && (strcmp(limit, "avx2") == 0 || strcmp(limit, "avx-vnni") == 0) && c->level > CPU_AVX2)
         c->level = CPU_AVX2;
     c->avx512_vnni &= c->level == CPU_AVX512;
+#ifdef HAVE_OPENBLAS
+    c->blas = c->level == CPU_PLAIN && !(limit && strcmp(limit, "plain") == 0);
+#endif
     c->avx_vnni &= c->level >= CPU_AVX2 && !(limit && strcmp(limit, "avx2") == 0);
 }
 
@@ -193,7 +196,7 @@ static int cpu_open(struct mbk *k, int index, const struct mbk_options *options)
     }
     cpu_release(k, 0);
     snprintf(k->description, sizeof k->description, "%d thread%s, %s%s%s%s", c->threads, c->threads == 1 ? "" : "s", levels[c->level],
-             c->avx512_vnni ? " VNNI" : "", c->avx_vnni ? " AVX-VNNI" : "", c->avx512_bf16 ? " BF16" : "");
+             c->avx512_vnni ? " VNNI" : "", c->avx_vnni ? " AVX-VNNI" : "", c->blas ? ", CBLAS" : "");
     return 0;
 }
 

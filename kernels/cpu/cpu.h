@@ -23,7 +23,8 @@ enum cpu_level {
 struct cpu {
     int threads;
     enum cpu_level level;
-    int avx512_vnni, avx_vnni, avx512_bf16; /* beside the level */
+    int avx512_vnni, avx_vnni; /* beside the level */
+    int blas;                  /* float32 products go to CBLAS */
     struct cpu_pool *pool;
     char *scratch;          /* one block; what did not fit lies in `overflow` until the mark goes back to 0 */
     size_t scratch_cap, scratch_used, scratch_peak;

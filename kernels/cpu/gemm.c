@@ -10,6 +10,8 @@
 enum {
     BLOCK_K = 256,        /* a strip of a panel of b of so many k stays in the first cache */
     BLOCK_ROWS = 96,      /* so many rows of a by BLOCK_K stay in the second: a multiple of all rows_most */
+    FEW_ROWS = 16,        /* up to so many rows of a, b transposed, b is not packed */
+    FEW_COLUMNS = 48,     /* columns done at once then */
     PACKED_MOST = 4 << 20 /* floats of b that are packed at once, unless k is too long for that */
 };
 
@@ -192,6 +194,74 @@ static void do_blocks(void *context, int64_t first, int64_t end, int worker)
     }
 }
 
+/* -- Few rows of a: an element of the loop is FEW_COLUMNS columns of c. */
+
+static void do_few(void *context, int64_t first, int64_t end, int worker)
+{
+    const struct work *w = context;
+    const struct mbk_gemm *g = w->g;
+    float sums[FEW_ROWS * FEW_COLUMNS], *b_own = w->own + w->own_size * (size_t)worker;
+    for (int64_t group = first; group < end; group++) {
+        int64_t column = group * FEW_COLUMNS, columns = least(FEW_COLUMNS, g->n - column);
+        for (int64_t j = 0; j < columns; j += CPU_DOTS_MOST) {
+            struct cpu_dots d = { .k = g->k, .a_row = g->k, .b_row = g->ldb, .ldc = FEW_COLUMNS, .alpha = g->alpha };
+            d.columns = (int)least(CPU_DOTS_MOST, columns - j);
+            d.b = (const float *)(const void *)w->b + (column + j) * g->ldb;
+            if (g->b_type != MBK_F32) {
+                for (int i = 0; i < d.columns; i++)
+                    as_floats(g->b_type, w->b, (column + j + i) * g->ldb, g->k, b_own + i * g->k);
+                d.b = b_own;
+                d.b_row = g->k;
+            }
+            for (int64_t i = 0; i < g->m; i += CPU_DOTS_MOST) {
+                d.rows = (int)least(CPU_DOTS_MOST, g->m - i);
+                d.a = w->packed + i * g->k;
+                d.c = sums + i * FEW_COLUMNS + j;
+                w->kernel->dots(&d);
+            }
+        }
+        for (int64_t i = 0; i < g->m; i++) {
+            float *to = g->c_type == MBK_F32 ? (float *)(void *)w->c + i * g->ldc + column : sums + i * FEW_COLUMNS, buffer[FEW_COLUMNS];
+            const float *before = g->beta != 0 ? as_floats(g->c_type, w->c, i * g->ldc + column, columns, buffer) : NULL;
+            for (int64_t j = 0; j < columns; j++)
+                to[j] = sums[i * FEW_COLUMNS + j] + (before ? g->beta * before[j] : 0);
+            finish(w, to, i, column, columns);
+        }
+    }
+}
+
+/* All of a as dense rows of floats goes to `packed`. */
+static int few_rows(struct mbk *k, struct work *w)
+{
+    const struct mbk_gemm *g = w->g;
+    size_t mark = cpu_mark(k);
+    w->own_size = (size_t)(g->b_type == MBK_F32 ? 0 : CPU_DOTS_MOST * g->k);
+    w->packed = cpu_scratch(k, (size_t)(g->m * g->k) * sizeof(float));
+    w->own = w->packed ? cpu_scratch(k, w->own_size * sizeof(float) * (size_t)cpu_of(k)->threads) : NULL;
+    if (w->own) {
+        for (int64_t i = 0; i < g->m; i++) {
+            float *to = w->packed + i * g->k;
+            const float *from = as_floats(g->a_type, w->a, i * g->lda, g->k, to);
+            if (from != to)
+                memcpy(to, from, (size_t)g->k * sizeof *to);
+        }
+        cpu_parallel(k, (g->n + FEW_COLUMNS - 1) / FEW_COLUMNS, cpu_grain(FEW_COLUMNS * g->k), do_few, w);
+    }
+    cpu_release(k, mark);
+    return w->own ? 0 : -1;
+}
+
+/* -- By CBLAS, for processors without a file of their own. */
+
+static void finish_rows(void *context, int64_t first, int64_t end, int worker)
+{
+    const struct work *w = context;
+    (void)worker;
+    for (int64_t i = first; i < end; i++)
+        for (int64_t j = 0; j < w->g->n; j += FEW_COLUMNS)
+            finish(w, (float *)(void *)w->c + i * w->g->ldc + j, i, j, least(FEW_COLUMNS, w->g->n - j));
+}
+
 /* -- Products. */
 
 static void place(struct work *w, int64_t index)
@@ -281,6 +351,18 @@ int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
         return mbk_unsupported(k, "matmul", floats ? g->b_type : g->a_type);
     struct work w = { .g = g, .kernel = choose_kernel(k) };
     struct batch b = { .work = &w };
+    if (cpu_of(k)->blas && g->a_type == MBK_F32 && g->b_type == MBK_F32 && g->c_type == MBK_F32 && g->k > 0) {
+        for (int64_t i = 0; i < g->batch; i++) {
+            place(&w, i);
+            cpu_gemm_blas(k, g, (const float *)(const void *)w.a, (const float *)(const void *)w.b, (float *)(void *)w.c);
+            cpu_parallel(k, g->m, cpu_grain(g->n), finish_rows, &w);
+        }
+        return 0;
+    }
+    if (g->batch == 1 && g->m <= FEW_ROWS && g->transpose_b && !g->transpose_a) {
+        place(&w, 0);
+        return few_rows(k, &w);
+    }
     int threads = cpu_of(k)->threads, by_batch = g->batch >= threads && (g->batch > threads || threads == 1);
     plan(&w, by_batch ? 1 : threads, &b.columns_at_once);
     size_t mark = cpu_mark(k);

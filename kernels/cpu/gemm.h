@@ -20,9 +20,22 @@ struct cpu_tile {
     int add; /* c += the product, else c = */
 };
 
+/* For few rows of a, where packing b would cost more than it gives: c[i, j] = Σ a[i, k] b[j, k], rows of both taken where they lie. */
+struct cpu_dots {
+    int64_t k;
+    const float *a, *b;
+    int64_t a_row, b_row;
+    float *c;
+    int64_t ldc;
+    int rows, columns; /* 1 … CPU_DOTS_MOST each */
+    float alpha;
+};
+enum { CPU_DOTS_MOST = 4 };
+
 struct cpu_gemm_kernel {
     int rows_most, columns_most;
     void (*tile)(const struct cpu_tile *t);
+    void (*dots)(const struct cpu_dots *d);
     /* to[j · width + i] = factor · from[i · ld + j] for i < rows, j < columns; the rest of each row of `to` is cleared. */
     void (*transpose)(const float *from, int64_t ld, int64_t rows, int64_t columns, float *to, int64_t width, float factor);
 };
@@ -34,5 +47,8 @@ extern const struct cpu_gemm_kernel cpu_gemm_avx2, cpu_gemm_avx512;
 
 /* Products of bytes (int8.c). */
 int cpu_gemm_int8(struct mbk *k, const struct mbk_gemm *g);
+
+/* A float32 product by CBLAS, one of the batch and what is not bias, activation or residual (gemm_blas.c). */
+void cpu_gemm_blas(struct mbk *k, const struct mbk_gemm *g, const float *a, const float *b, float *c);
 
 #endif

@@ -13,6 +13,7 @@
 #define V_STORE(p, v) _mm512_storeu_ps(p, v)
 #define V_ADD(a, b) _mm512_add_ps(a, b)
 #define V_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define V_SUM(v) _mm512_reduce_add_ps(v)
 #define V_PART(n) ((__mmask16)((1u << (n)) - 1))
 #define V_LOAD_PART(p, m) _mm512_maskz_loadu_ps(m, p)
 #define V_STORE_PART(p, m, v) _mm512_mask_storeu_ps(p, m, v)
@@ -30,6 +31,8 @@ ROW_OF_TILES(6)
 ROW_OF_TILES(7)
 ROW_OF_TILES(8)
 
+DOTS_FUNCTIONS
+
 static void tile(const struct cpu_tile *t)
 {
 #define ENTRIES(rows) { tile_##rows##_1, tile_##rows##_2, tile_##rows##_3 }
@@ -38,5 +41,5 @@ static void tile(const struct cpu_tile *t)
     tiles[t->rows - 1][(t->columns - 1) / WIDTH](t);
 }
 
-const struct cpu_gemm_kernel cpu_gemm_avx512 = { ROWS, COLUMNS, tile, transpose };
+const struct cpu_gemm_kernel cpu_gemm_avx512 = { ROWS, COLUMNS, tile, dots, transpose };
 #endif

@@ -5,6 +5,7 @@
  *     V_ZERO, V_ONE(x)          all 0; all x
  *     V_LOAD(p), V_STORE(p, v)  whole, unaligned
  *     V_FMA(a, b, c)            a · b + c
+ *     V_SUM(v)                  of all its floats, in a fixed order
  *     V_MASK, V_PART(n)         selects the first n
  *     V_LOAD_PART(p, m), V_STORE_PART(p, m, v)
  *     ROWS, VECTORS             the tile
@@ -63,6 +64,56 @@ TARGET static inline __attribute__((always_inline)) void tile_of(const struct cp
     TARGET static void tile_##rows##_##vectors(const struct cpu_tile *t) \
     { \
         tile_of(t, rows, vectors); \
+    }
+
+/* Dots of up to 4 × 4 rows: each load of a row serves four products. */
+TARGET static inline __attribute__((always_inline)) void dots_of(const struct cpu_dots *d, int rows, int columns)
+{
+    V sum[CPU_DOTS_MOST][CPU_DOTS_MOST];
+    CPU_UNROLL
+    for (int i = 0; i < rows; i++)
+        CPU_UNROLL
+        for (int j = 0; j < columns; j++)
+            sum[i][j] = V_ZERO;
+    int64_t whole = d->k / WIDTH * WIDTH;
+    for (int64_t p = 0; p < whole; p += WIDTH) {
+        V b[CPU_DOTS_MOST];
+        CPU_UNROLL
+        for (int j = 0; j < columns; j++)
+            b[j] = V_LOAD(d->b + j * d->b_row + p);
+        CPU_UNROLL
+        for (int i = 0; i < rows; i++) {
+            V a = V_LOAD(d->a + i * d->a_row + p);
+            CPU_UNROLL
+            for (int j = 0; j < columns; j++)
+                sum[i][j] = V_FMA(a, b[j], sum[i][j]);
+        }
+    }
+    V_MASK part = V_PART(d->k - whole);
+    CPU_UNROLL
+    for (int i = 0; i < rows; i++)
+        CPU_UNROLL
+        for (int j = 0; j < columns; j++) {
+            if (d->k > whole)
+                sum[i][j] = V_FMA(V_LOAD_PART(d->a + i * d->a_row + whole, part), V_LOAD_PART(d->b + j * d->b_row + whole, part), sum[i][j]);
+            d->c[i * d->ldc + j] = d->alpha * V_SUM(sum[i][j]);
+        }
+}
+
+#define DOTS_FUNCTION(rows, columns) \
+    TARGET static void dots_##rows##_##columns(const struct cpu_dots *d) \
+    { \
+        dots_of(d, rows, columns); \
+    }
+#define DOTS_ROW(rows) DOTS_FUNCTION(rows, 1) DOTS_FUNCTION(rows, 2) DOTS_FUNCTION(rows, 3) DOTS_FUNCTION(rows, 4)
+#define DOTS_ENTRIES(rows) { dots_##rows##_1, dots_##rows##_2, dots_##rows##_3, dots_##rows##_4 }
+#define DOTS_FUNCTIONS \
+    DOTS_ROW(1) DOTS_ROW(2) DOTS_ROW(3) DOTS_ROW(4) \
+    static void dots(const struct cpu_dots *d) \
+    { \
+        static void (*const all[CPU_DOTS_MOST][CPU_DOTS_MOST])(const struct cpu_dots *d) = { DOTS_ENTRIES(1), DOTS_ENTRIES(2), \
+                                                                                            DOTS_ENTRIES(3), DOTS_ENTRIES(4) }; \
+        all[d->rows - 1][d->columns - 1](d); \
     }
 
 static inline float scaled(float x, float factor)

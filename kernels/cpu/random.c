@@ -1,5 +1,5 @@
 /* random.c: dropout and random numbers. Element i takes word i % 4 of the counter offset + i / 4, so any range can be made alone and every
- * device makes the same numbers. Philox is done for 16 counters at once, a lane each (see mbk_philox for its source).
+ * device makes the same numbers. Philox is done for 16 counters at once, a lane each (mbk_philox says where it is from).
  */
 #include "cpu.h"
 
@@ -8,7 +8,7 @@
 enum { LANES = 16, WORDS = 4 * LANES };
 
 /* The words of LANES counters from `counter` on, in the elements' order. */
-CPU_CLONES static void philox_block(uint64_t seed, uint64_t counter, uint32_t out[WORDS])
+static void philox_plain(uint64_t seed, uint64_t counter, uint32_t out[WORDS])
 {
     uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
     for (int i = 0; i < LANES; i++) {
@@ -36,7 +36,44 @@ CPU_CLONES static void philox_block(uint64_t seed, uint64_t counter, uint32_t ou
     }
 }
 
+#ifdef __x86_64__
+#include <immintrin.h>
+
+/* The same, four counters in 64-bit lanes, whose lower halves are multiplied. Compilers do not find this instruction by themselves. */
+__attribute__((target("avx2"))) static void philox_avx2(uint64_t seed, uint64_t counter, uint32_t out[WORDS])
+{
+    const __m256i low = _mm256_set1_epi64x(0xffffffff), m0 = _mm256_set1_epi64x(0xD2511F53), m1 = _mm256_set1_epi64x(0xCD9E8D57);
+    __m256i c0[4], c1[4], c2[4], c3[4];
+    for (int q = 0; q < 4; q++) {
+        __m256i n = _mm256_add_epi64(_mm256_set1_epi64x((int64_t)(counter + 4 * (uint64_t)q)), _mm256_set_epi64x(3, 2, 1, 0));
+        c0[q] = _mm256_and_si256(n, low);
+        c1[q] = _mm256_srli_epi64(n, 32);
+        c2[q] = c3[q] = _mm256_setzero_si256();
+    }
+    uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < 10; round++) {
+        __m256i k0 = _mm256_set1_epi64x(key0), k1 = _mm256_set1_epi64x(key1);
+        for (int q = 0; q < 4; q++) {
+            __m256i p0 = _mm256_mul_epu32(c0[q], m0), p1 = _mm256_mul_epu32(c2[q], m1);
+            c0[q] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(p1, 32), c1[q]), k0);
+            c2[q] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(p0, 32), c3[q]), k1);
+            c1[q] = _mm256_and_si256(p1, low);
+            c3[q] = _mm256_and_si256(p0, low);
+        }
+        key0 += 0x9E3779B9;
+        key1 += 0xBB67AE85;
+    }
+    for (int q = 0; q < 4; q++) {
+        __m256i first = _mm256_or_si256(c0[q], _mm256_slli_epi64(c1[q], 32)), second = _mm256_or_si256(c2[q], _mm256_slli_epi64(c3[q], 32));
+        __m256i even = _mm256_unpacklo_epi64(first, second), odd = _mm256_unpackhi_epi64(first, second);
+        _mm256_storeu_si256((__m256i *)(void *)(out + 16 * q), _mm256_permute2x128_si256(even, odd, 0x20));
+        _mm256_storeu_si256((__m256i *)(void *)(out + 16 * q + 8), _mm256_permute2x128_si256(even, odd, 0x31));
+    }
+}
+#endif
+
 struct work {
+    void (*philox)(uint64_t seed, uint64_t counter, uint32_t out[WORDS]);
     uint64_t seed, offset;
     const struct mbk_tensor *x, *y;
     float a, b; /* mean and deviation; least and most; rate and factor */
@@ -52,7 +89,7 @@ static void work_body(void *context, int64_t first, int64_t end, int worker)
     (void)worker;
     for (int64_t i = first; i < end; i += WORDS) {
         int64_t n = end - i < WORDS ? end - i : WORDS;
-        philox_block(w->seed, w->offset + (uint64_t)(i / 4), words);
+        w->philox(w->seed, w->offset + (uint64_t)(i / 4), words);
         float *y = cpu_out(w->y, i, y_buffer);
         w->make(w, words, w->x ? cpu_in(w->x, i, n, x_buffer) : NULL, y, n);
         cpu_put(w->y, i, n, y);
@@ -61,6 +98,11 @@ static void work_body(void *context, int64_t first, int64_t end, int worker)
 
 static int run(struct mbk *k, struct work w, int cost)
 {
+    w.philox = philox_plain;
+#ifdef __x86_64__
+    if (cpu_of(k)->level >= CPU_AVX2)
+        w.philox = philox_avx2;
+#endif
     int64_t grain = (cpu_grain(cost) + WORDS - 1) / WORDS * WORDS;
     cpu_parallel(k, mbk_count(w.y), grain, work_body, &w);
     return 0;
@@ -78,7 +120,7 @@ CPU_CLONES static void make_dropout(const struct work *w, const uint32_t words[W
 
 int cpu_dropout(struct mbk *k, float rate, uint64_t seed, uint64_t offset, const struct mbk_tensor *x, const struct mbk_tensor *y)
 {
-    return run(k, (struct work){ seed, offset, x, y, rate, 1.0f / (1.0f - rate), make_dropout }, 8);
+    return run(k, (struct work){ NULL, seed, offset, x, y, rate, 1.0f / (1.0f - rate), make_dropout }, 8);
 }
 
 /* -- Uniform: the upper 24 bits, of [0, 1). */
@@ -93,7 +135,7 @@ CPU_CLONES static void make_uniform(const struct work *w, const uint32_t words[W
 
 int cpu_random_uniform(struct mbk *k, float least, float most, uint64_t seed, uint64_t offset, const struct mbk_tensor *x)
 {
-    return run(k, (struct work){ seed, offset, NULL, x, least, most, make_uniform }, 8);
+    return run(k, (struct work){ NULL, seed, offset, NULL, x, least, most, make_uniform }, 8);
 }
 
 /* -- Normal: Box and Muller 1958, words 0 and 1 of a counter to elements 0 and 1, 2 and 3 to 2 and 3: r cos, r sin, with r = √(−2 ln u),
@@ -114,5 +156,5 @@ static void make_normal(const struct work *w, const uint32_t words[WORDS], const
 
 int cpu_random_normal(struct mbk *k, float mean, float deviation, uint64_t seed, uint64_t offset, const struct mbk_tensor *x)
 {
-    return run(k, (struct work){ seed, offset, NULL, x, mean, deviation, make_normal }, 64);
+    return run(k, (struct work){ NULL, seed, offset, NULL, x, mean, deviation, make_normal }, 64);
 }

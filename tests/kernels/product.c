@@ -324,7 +324,7 @@ static void level_body(const void *argument)
 
 TEST_TABLE
 {
-    static const char *const levels[] = { "plain", "avx2", "avx-vnni" };
-    for (int i = 0; i < 3; i++)
+    static const char *const levels[] = { "plain", "blas", "avx2", "avx-vnni" };
+    for (int i = 0; i < 4; i++)
         test_add(level_body, levels[i], "cpu: products are right with %s instructions alone", levels[i]);
 }
