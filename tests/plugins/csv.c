@@ -93,4 +93,7 @@ TEST("rows of any length cross the reader's blocks unharmed") {
         line += 1 + (FIELD + 976) / 977;
     }
     CHECK_EQ(rows, ROWS_COUNT);
+    mbl_csv_close(&csv);
+    mbl_stream_close(s);
+    free(text);
 }

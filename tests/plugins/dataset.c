@@ -30,8 +30,13 @@ static const char *write_text(const char *name, const char *text) {
 static struct fake fake;
 static struct mbl_dataset data;
 
-static int make(const char *source, const char *params) {
+static void open_fake(const char *params) {
+    mbl_arena_free(&fake.arena);
     fake_open(&fake, "dataset", params);
+}
+
+static int make(const char *source, const char *params) {
+    open_fake(params);
     fake_path(&fake, "from", source);
     if (strstr(params, "split")) {
         fake_path(&fake, "train", path_of("train"));
@@ -187,6 +192,8 @@ TEST("the same seed gives the same bytes and another one another split") {
     good(x, "{\"label\": \"kind\", \"split\": {\"train\": 0.5, \"val\": 0.25, \"test\": 0.25, \"stratify\": true, \"seed\": 2}}");
     CHECK(!mbl_file_read(path_of("train"), 1 << 20, &b, &e));
     CHECK(a.len != b.len || memcmp(a.data, b.data, a.len));
+    mbl_buf_free(&a);
+    mbl_buf_free(&b);
 }
 
 TEST("many small classes do not starve a part") {
@@ -293,7 +300,7 @@ TEST("IDX images and labels are read in whichever order they are given") {
     const char *x = write_bytes("images", images, sizeof images), *y = write_bytes("labels", labels, sizeof labels);
     for (int turn = 0; turn < 2; turn++) {
         struct mbl_error e;
-        fake_open(&fake, "dataset", "{\"task\": \"classification\"}");
+        open_fake("{\"task\": \"classification\"}");
         fake_path(&fake, "from", turn ? x : y);
         fake_path(&fake, "from", turn ? y : x);
         fake_path(&fake, "all", path_of("all"));
@@ -338,13 +345,14 @@ TEST("compressed files are read, and truncated ones are an error and leave no ou
         struct mbl_error e;
         CHECK(!mbl_file_read(packed, 1 << 20, &bytes, &e));
         bad(write_bytes("cut", bytes.data, bytes.len / 2), "{\"label\": \"kind\"}", "cut");
+        mbl_buf_free(&bytes);
         CHECK(fopen(path_of("all"), "r") == NULL);
     }
 }
 
 TEST("files of one table must have the same columns, and lines are told with their file") {
     const char *a = write_text("a.csv", "x,y\n1,2\n"), *b = write_text("b.csv", "y,x\n3,4\n5,z\n"), *c = write_text("c.csv", "x,z\n1,2\n");
-    fake_open(&fake, "dataset", "{\"clean\": {\"na\": [\"z\"], \"missing\": \"keep\"}}");
+    open_fake("{\"clean\": {\"na\": [\"z\"], \"missing\": \"keep\"}}");
     fake_path(&fake, "from", a);
     fake_path(&fake, "from", b);
     fake_path(&fake, "all", path_of("all"));
@@ -352,13 +360,13 @@ TEST("files of one table must have the same columns, and lines are told with the
     open_part("all");
     CHECK_EQ(data.rows, 3);
     CHECK_NEAR(data.features[2], 4, 0);
-    fake_open(&fake, "dataset", "{\"clean\": {\"na\": [\"z\"]}}");
+    open_fake("{\"clean\": {\"na\": [\"z\"]}}");
     fake_path(&fake, "from", a);
     fake_path(&fake, "from", b);
     fake_path(&fake, "all", path_of("all"));
     CHECK(fake_run(&fake) != MB_OK);
     CHECK_CONTAINS(fake.message, "b.csv:3: x is missing");
-    fake_open(&fake, "dataset", "{}");
+    open_fake("{}");
     fake_path(&fake, "from", a);
     fake_path(&fake, "from", c);
     CHECK(fake_run(&fake) != MB_OK);

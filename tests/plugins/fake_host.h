@@ -95,7 +95,9 @@ static inline enum mb_type fake_param_type(struct mb_run *run, const char *path)
 static inline const char *fake_param_json(struct mb_run *run, const char *path) {
     struct mbl_buf b = {0};
     mbl_json_write(fake_must(run, path), MBL_JSON_COMPACT, &b);
-    return mbl_buf_str(&b); /* lasts as long as the test's process */
+    const char *text = mbl_arena_strdup(&fake_of(run)->arena, mbl_buf_str(&b));
+    mbl_buf_free(&b);
+    return text;
 }
 
 static inline const char *fake_find(struct mb_run *run, const char *role, size_t i) {

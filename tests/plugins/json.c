@@ -65,6 +65,7 @@ TEST("nesting deeper than 64 levels is refused, not crashed on") {
     memset(text, '[', 200000);
     text[200000] = 0;
     refused(text, 200000, "more than 64 levels");
+    free(text);
 }
 
 TEST("equal values have equal text: sorted keys, shortest numbers") {
@@ -84,10 +85,12 @@ TEST("a number that is written reads back the same") {
         out.len = 0;
         mbl_json_write(mbl_json_float32(&arena, (float)numbers[i]), MBL_JSON_COMPACT, &out);
         CHECK((float)mbl_json_number(parse(out.data)) == (float)numbers[i] || isinf((float)numbers[i]));
+        mbl_buf_free(&out);
     }
     struct mbl_buf out = {0};
     mbl_json_write(mbl_json_float32(&arena, 0.1f), MBL_JSON_COMPACT, &out);
     CHECK_STR(out.data, "0.1");
+    mbl_buf_free(&out);
 }
 
 TEST("what is built can be looked up, replaced and written") {
@@ -104,4 +107,5 @@ TEST("what is built can be looked up, replaced and written") {
     struct mbl_buf out = {0};
     mbl_json_write(mbl_json_get(t, "x"), MBL_JSON_COMPACT, &out);
     CHECK_STR(out.data, "\"a\\\"b\\u0001\xef\xbf\xbd\"");
+    mbl_buf_free(&out);
 }

@@ -101,6 +101,10 @@ TEST("what is written is read back, each tensor aligned to its width, whatever t
     CHECK_MEM(mbl_safetensors_find(&s, "f\"\n")->data, floats, sizeof floats);
     CHECK_EQ((uintptr_t)mbl_safetensors_find(&s, "l")->data % 8, 0);
     CHECK_STR(mbl_json_get_string(s.metadata, "format"), "x");
+    mbl_safetensors_close(&s);
+    mbl_buf_free(&one);
+    mbl_buf_free(&two);
+    mbl_arena_free(&a);
 }
 
 TEST("a stream that is not filled leaves no file, and one that overflows says by how much") {
