@@ -329,7 +329,7 @@ static void batch_body(void *context, int64_t first, int64_t end, int worker)
     }
 }
 
-static const struct cpu_gemm_kernel *choose_kernel(const struct mbk *k)
+const struct cpu_gemm_kernel *cpu_gemm_kernel_of(const struct mbk *k)
 {
 #ifdef __x86_64__
     switch (cpu_of(k)->level) {
@@ -349,7 +349,7 @@ int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
     int floats = g->a_type == MBK_F32 || g->a_type == MBK_BF16;
     if (!floats || (g->b_type != MBK_F32 && g->b_type != MBK_BF16))
         return mbk_unsupported(k, "matmul", floats ? g->b_type : g->a_type);
-    struct work w = { .g = g, .kernel = choose_kernel(k) };
+    struct work w = { .g = g, .kernel = cpu_gemm_kernel_of(k) };
     struct batch b = { .work = &w };
     if (cpu_of(k)->blas && g->a_type == MBK_F32 && g->b_type == MBK_F32 && g->c_type == MBK_F32 && g->k > 0) {
         for (int64_t i = 0; i < g->batch; i++) {

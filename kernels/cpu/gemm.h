@@ -45,6 +45,9 @@ extern const struct cpu_gemm_kernel cpu_gemm_plain;
 extern const struct cpu_gemm_kernel cpu_gemm_avx2, cpu_gemm_avx512;
 #endif
 
+/* The one for this processor. */
+const struct cpu_gemm_kernel *cpu_gemm_kernel_of(const struct mbk *k);
+
 /* Products of bytes (int8.c). */
 int cpu_gemm_int8(struct mbk *k, const struct mbk_gemm *g);
 

@@ -7,10 +7,16 @@
 #include "activate.h"
 #include "gemm.h"
 
-enum { ROWS_AT_ONCE = 48, PACKED_MOST = 8 << 20 /* bytes of b that are packed at once */ };
+enum {
+    ROWS_AT_ONCE = 48,
+    PACKED_MOST = 8 << 20, /* bytes of b that are packed at once */
+    FEW_ROWS = 4,          /* up to so many rows of a, b transposed, b is not packed */
+    FEW_COLUMNS = 48       /* columns done at once then */
+};
 
 struct work {
     const struct cpu_int8_kernel *kernel;
+    const struct cpu_gemm_kernel *words; /* whose transpose moves words of four bytes; NULL: none that is worth it */
     int64_t m, n, k, padded; /* padded: k up to a multiple of four */
     const int8_t *a, *b;     /* b [n, k], or [k, n] where transposed is 0 */
     int64_t lda, ldb, ldc;
@@ -33,6 +39,27 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+CPU_CLONES static int32_t row_sum(const int8_t *x, int64_t n)
+{
+    int32_t sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    return sum;
+}
+
+/* A whole panel whose rows are fours of bytes at multiples of four: moved as words. */
+static int pack_words(const struct work *w, int64_t panel, int8_t *to)
+{
+    int64_t width = w->kernel->columns_most, column = w->first_column + panel * width, n = least(width, w->first_column + w->columns - column);
+    const int8_t *from = w->b + column * w->ldb;
+    if (!w->words || !w->transposed_b || w->k % 4 || w->ldb % 4 || (uintptr_t)from % 4)
+        return 0;
+    w->words->transpose((const float *)(const void *)from, w->ldb / 4, n, w->k / 4, (float *)(void *)to, width, 1);
+    for (int64_t j = 0; j < width; j++)
+        w->column_sums[panel * width + j] = j < n && w->kernel->offset ? w->kernel->offset * row_sum(from + j * w->ldb, w->k) : 0;
+    return 1;
+}
+
 static int8_t element_b(const struct work *w, int64_t k, int64_t n)
 {
     return w->transposed_b ? w->b[n * w->ldb + k] : w->b[k * w->ldb + n];
@@ -45,6 +72,8 @@ static void pack_panels(void *context, int64_t first, int64_t end, int worker)
     (void)worker;
     for (int64_t panel = first; panel < end; panel++) {
         int8_t *to = w->packed + panel * width * w->padded;
+        if (pack_words(w, panel, to))
+            continue;
         for (int64_t j = 0; j < width; j++) {
             int64_t column = w->first_column + panel * width + j;
             int8_t *four = to + j * 4;
@@ -136,6 +165,23 @@ static void do_blocks(void *context, int64_t first, int64_t end, int worker)
     }
 }
 
+/* Few rows of a: an element of the loop is FEW_COLUMNS columns of c. */
+static void do_few(void *context, int64_t first, int64_t end, int worker)
+{
+    static const int32_t nothing[FEW_COLUMNS];
+    const struct work *w = context;
+    int32_t sums[FEW_COLUMNS];
+    (void)worker;
+    for (int64_t i = first; i < end; i++) {
+        int64_t column = i * FEW_COLUMNS, n = least(FEW_COLUMNS, w->n - column);
+        for (int64_t row = 0; row < w->m; row++) {
+            for (int64_t j = 0; j < n; j++)
+                sums[j] = w->kernel->dot(w->a + row * w->lda, w->b + (column + j) * w->ldb, w->k);
+            finish(w, sums, nothing, row, column, n);
+        }
+    }
+}
+
 static const struct cpu_int8_kernel *choose_kernel(const struct mbk *k)
 {
 #ifdef __x86_64__
@@ -155,6 +201,13 @@ static int run(struct mbk *k, struct work *w)
 {
     w->kernel = choose_kernel(k);
     w->padded = (w->k + 3) / 4 * 4;
+#ifdef __x86_64__
+    w->words = cpu_of(k)->level >= CPU_AVX2 ? &cpu_gemm_avx2 : NULL;
+#endif
+    if (w->m <= FEW_ROWS && w->transposed_b && !w->transposed_a) {
+        cpu_parallel(k, (w->n + FEW_COLUMNS - 1) / FEW_COLUMNS, cpu_grain(w->m * FEW_COLUMNS * w->k / 4), do_few, w);
+        return 0;
+    }
     int threads = cpu_of(k)->threads;
     int64_t width = w->kernel->columns_most, whole = (w->n + width - 1) / width * width;
     int64_t fit = w->padded > 0 ? PACKED_MOST / w->padded / width * width : whole;
@@ -219,4 +272,17 @@ static void plain_tile(const struct cpu_int8_tile *t)
     }
 }
 
-const struct cpu_int8_kernel cpu_int8_plain = { "plain", PLAIN_ROWS, PLAIN_COLUMNS, 0, plain_tile };
+CPU_CLONES static int32_t dot_loop(const int8_t *a, const int8_t *b, int64_t n)
+{
+    int32_t sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+int32_t cpu_int8_dot(const int8_t *a, const int8_t *b, int64_t n)
+{
+    return dot_loop(a, b, n);
+}
+
+const struct cpu_int8_kernel cpu_int8_plain = { PLAIN_ROWS, PLAIN_COLUMNS, 0, plain_tile, cpu_int8_dot };

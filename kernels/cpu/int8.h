@@ -19,12 +19,13 @@ struct cpu_int8_tile {
 };
 
 struct cpu_int8_kernel {
-    const char *name;
     int rows_most, columns_most;
     int offset; /* what the instruction adds to each element of a to make it unsigned: the sums then are offset · Σ b too great */
     void (*tile)(const struct cpu_int8_tile *t);
+    int32_t (*dot)(const int8_t *a, const int8_t *b, int64_t n); /* Σ a b, exact: nothing is offset */
 };
 
+int32_t cpu_int8_dot(const int8_t *a, const int8_t *b, int64_t n); /* in C, for whoever has nothing better */
 extern const struct cpu_int8_kernel cpu_int8_plain;
 #ifdef __x86_64__
 extern const struct cpu_int8_kernel cpu_int8_avx2, cpu_int8_avx_vnni, cpu_int8_avx512_vnni;

@@ -43,7 +43,7 @@ static void vnni_tile(const struct cpu_int8_tile *t)
     tiles[t->rows - 1][(t->columns - 1) / WIDTH](t);
 }
 
-const struct cpu_int8_kernel cpu_int8_avx_vnni = { "AVX-VNNI", ROWS, VECTORS * WIDTH, 128, vnni_tile };
+const struct cpu_int8_kernel cpu_int8_avx_vnni = { ROWS, VECTORS * WIDTH, 128, vnni_tile, cpu_int8_dot };
 
 /* -- AVX2. */
 #undef NAME
@@ -81,5 +81,5 @@ static void avx2_tile(const struct cpu_int8_tile *t)
     tiles[t->rows - 1][(t->columns - 1) / WIDTH](t);
 }
 
-const struct cpu_int8_kernel cpu_int8_avx2 = { "AVX2", ROWS, VECTORS * WIDTH, 0, avx2_tile };
+const struct cpu_int8_kernel cpu_int8_avx2 = { ROWS, VECTORS * WIDTH, 0, avx2_tile, cpu_int8_dot };
 #endif

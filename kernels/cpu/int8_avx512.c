@@ -29,6 +29,28 @@ TARGET static inline __attribute__((always_inline)) __m512i dot(__m512i sum, __m
     return sum;
 }
 
+TARGET static int32_t dot_of(const int8_t *a, const int8_t *b, int64_t n)
+{
+    const __m512i offset = _mm512_set1_epi8((char)0x80);
+    __m512i sum[2] = { _mm512_setzero_si512(), _mm512_setzero_si512() }, excess[2] = { sum[0], sum[0] };
+    int64_t i = 0;
+    for (; i + 128 <= n; i += 128) {
+        __m512i y0 = _mm512_loadu_si512(b + i), y1 = _mm512_loadu_si512(b + i + 64);
+        sum[0] = dot(sum[0], _mm512_xor_si512(_mm512_loadu_si512(a + i), offset), y0);
+        sum[1] = dot(sum[1], _mm512_xor_si512(_mm512_loadu_si512(a + i + 64), offset), y1);
+        excess[0] = dot(excess[0], offset, y0);
+        excess[1] = dot(excess[1], offset, y1);
+    }
+    for (; i < n; i += 64) {
+        __mmask64 part = n - i < 64 ? ((__mmask64)1 << (n - i)) - 1 : ~(__mmask64)0;
+        __m512i y = _mm512_maskz_loadu_epi8(part, b + i);
+        sum[0] = dot(sum[0], _mm512_xor_si512(_mm512_maskz_loadu_epi8(part, a + i), offset), y);
+        excess[0] = dot(excess[0], offset, y);
+    }
+    __m512i all = _mm512_sub_epi32(_mm512_add_epi32(sum[0], sum[1]), _mm512_add_epi32(excess[0], excess[1]));
+    return _mm512_reduce_add_epi32(all);
+}
+
 #include "int8_tile.h"
 
 #define ROW_OF_TILES(rows) TILE_FUNCTION(rows, 1) TILE_FUNCTION(rows, 2) TILE_FUNCTION(rows, 3)
@@ -49,5 +71,5 @@ static void tile(const struct cpu_int8_tile *t)
     tiles[t->rows - 1][(t->columns - 1) / WIDTH](t);
 }
 
-const struct cpu_int8_kernel cpu_int8_avx512_vnni = { "AVX-512 VNNI", ROWS, VECTORS * WIDTH, 128, tile };
+const struct cpu_int8_kernel cpu_int8_avx512_vnni = { ROWS, VECTORS * WIDTH, 128, tile, dot_of };
 #endif
