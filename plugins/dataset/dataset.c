@@ -1,4 +1,5 @@
-/* dataset.c: the step `dataset`: from files to cleaned, checked and split tensors. What each stage does is in its own file; here is their order.
+/* dataset.c: the step `dataset`: from files to cleaned, checked and split tensors. What each stage does is in its own file; here is their
+ * order.
  *
  * read.h → clean → expect → split → fill in → fit the scaling on the training part → schema and parts (lib/dataset.h).
  */
@@ -40,7 +41,9 @@ static int check_outputs(struct step *s) {
     for (int p = 0; p < PART_COUNT; p++) {
         bool wanted = s->host->output_count(s->run, part_names[p]) > 0, made = s->options.fractions[p] > 0;
         if (wanted && !made)
-            return mbl_error_set(&s->e, s->options.split ? "the output %s is asked for, but split.%s is 0" : "the output %s is asked for, but there is no split%s",
+            return mbl_error_set(&s->e,
+                                 s->options.split ? "the output %s is asked for, but split.%s is 0"
+                                                  : "the output %s is asked for, but there is no split%s",
                                  part_names[p], s->options.split ? part_names[p] : "");
     }
     return 0;
@@ -51,7 +54,8 @@ static int read_source(struct step *s) {
     const char **paths = mbl_arena_alloc(&s->arena, (n + 1) * sizeof *paths);
     for (size_t i = 0; i < n; i++) paths[i] = s->host->input_path(s->run, "from", i);
     if (!n) return mbl_error_set(&s->e, "from: no file");
-    struct reading r = {.paths = paths, .path_count = n, .options = &s->options, .watcher = &s->watcher, .note = reading_note, .context = s};
+    struct reading r = {
+        .paths = paths, .path_count = n, .options = &s->options, .watcher = &s->watcher, .note = reading_note, .context = s};
     return read_table(&r, &s->table, &s->e);
 }
 
@@ -72,17 +76,20 @@ static int settle_shape(struct step *s) {
     if (word) return mbl_error_set(&s->e, "shape: column %s holds words; an image is numbers alone", word);
     int64_t product = t->shape[0] * t->shape[1] * t->shape[2];
     if ((uint64_t)product == features) return 0;
-    return mbl_error_set(&s->e, "shape: %lld × %lld × %lld takes %lld features; there are %zu", (long long)t->shape[0], (long long)t->shape[1],
-                         (long long)t->shape[2], (long long)product, features);
+    return mbl_error_set(&s->e, "shape: %lld × %lld × %lld takes %lld features; there are %zu", (long long)t->shape[0],
+                         (long long)t->shape[1], (long long)t->shape[2], (long long)product, features);
 }
 
 static int clean(struct step *s) {
     if (clean_rows(&s->table, &s->options, &s->cleaned, &s->e)) return -1;
     const struct cleaned *c = &s->cleaned;
     for (size_t i = 0; i < s->table.column_count; i++)
-        if (s->table.columns[i].kind == MBL_CATEGORY) table_settle_categories(&s->table.columns[i], s->table.rows, c->rows.at, c->rows.count);
+        if (s->table.columns[i].kind == MBL_CATEGORY)
+            table_settle_categories(&s->table.columns[i], s->table.rows, c->rows.at, c->rows.count);
     if (c->duplicates && s->options.duplicates == POLICY_KEEP && s->options.split)
-        s->host->log(s->run, MB_WARN, "%zu rows are copies of others; split apart, a copy may be trained on and tested (clean.duplicates = \"drop\")", c->duplicates);
+        s->host->log(s->run, MB_WARN,
+                     "%zu rows are copies of others; split apart, a copy may be trained on and tested (clean.duplicates = \"drop\")",
+                     c->duplicates);
     if (c->missing && s->options.missing == POLICY_KEEP)
         s->host->log(s->run, MB_WARN, "%zu rows have missing values, kept as NaN", c->missing);
     return 0;
@@ -133,7 +140,8 @@ static void report(struct step *s) {
         if (s->parts[p].count) host->metric(s->run, metrics[p], (double)s->parts[p].count);
     if (kept < s->table.rows)
         host->log(s->run, MB_INFO, "%zu of %zu rows dropped: %zu with missing values, %zu copies", s->table.rows - kept, s->table.rows,
-                  s->options.missing == POLICY_DROP ? s->cleaned.missing : 0, s->options.duplicates == POLICY_DROP ? s->cleaned.duplicates : 0);
+                  s->options.missing == POLICY_DROP ? s->cleaned.missing : 0,
+                  s->options.duplicates == POLICY_DROP ? s->cleaned.duplicates : 0);
 }
 
 static int run(const struct mb_host *host, struct mb_run *run) {
@@ -151,7 +159,9 @@ static int run(const struct mb_host *host, struct mb_run *run) {
 }
 
 static const struct mb_role roles[] = {
-    {.name = "from", .flags = MB_INPUT | MB_MANY, .help = "the source: files of one format, plain or compressed by gzip, xz, bzip2 or zstd"},
+    {.name = "from",
+     .flags = MB_INPUT | MB_MANY,
+     .help = "the source: files of one format, plain or compressed by gzip, xz, bzip2 or zstd"},
     {.name = "schema", .flags = MB_OUTPUT | MB_OPTIONAL, .kind = "dataset", .help = "columns, classes, scaling, as JSON"},
     {.name = "train", .flags = MB_OUTPUT | MB_OPTIONAL, .kind = "dataset", .help = "the training part, safetensors"},
     {.name = "val", .flags = MB_OUTPUT | MB_OPTIONAL, .kind = "dataset", .help = "the validation part"},
@@ -159,8 +169,13 @@ static const struct mb_role roles[] = {
     {.name = "all", .flags = MB_OUTPUT | MB_OPTIONAL, .kind = "dataset", .help = "all rows, without a split"},
     {0}};
 
-static const struct mb_step steps[] = {{.name = "dataset", .help = "read, clean, check and split a table, images or text", .flags = MB_DETERMINISTIC,
-                                        .roles = roles, .params = dataset_params, .run = run, .check = options_check},
+static const struct mb_step steps[] = {{.name = "dataset",
+                                        .help = "read, clean, check and split a table, images or text",
+                                        .flags = MB_DETERMINISTIC,
+                                        .roles = roles,
+                                        .params = dataset_params,
+                                        .run = run,
+                                        .check = options_check},
                                        {0}};
 
 static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "dataset", .version = "1.0", .help = "datasets", .steps = steps};

@@ -1,5 +1,5 @@
-/* expect.c: what the rule says must hold of the data; see rows.h. Each expectation is a row of a table. All that are broken are told at once,
- * with the rows that broke them.
+/* expect.c: what the rule says must hold of the data; see rows.h. Each expectation is a row of a table. All that are broken are told at
+ * once, with the rows that broke them.
  */
 #include "rows.h"
 
@@ -42,7 +42,8 @@ static void check_columns(struct checking *c, const struct mbl_json *v) {
     if (same) return;
     struct mbl_buf list = {0};
     for (size_t i = 0; i < c->t->column_count && i < 20; i++) mbl_buf_addf(&list, "%s%.40s", i ? ", " : "", c->t->columns[i].name);
-    broken(c, "expect.columns: found %zu: %.400s%s", c->t->column_count, mbl_buf_str(&list), c->t->column_count > 20 ? ", \xe2\x80\xa6" : "");
+    broken(c, "expect.columns: found %zu: %.400s%s", c->t->column_count, mbl_buf_str(&list),
+           c->t->column_count > 20 ? ", \xe2\x80\xa6" : "");
     mbl_buf_free(&list);
 }
 
@@ -56,7 +57,8 @@ static void check_features(struct checking *c, const struct mbl_json *v) {
 }
 
 static void names_of(const struct column *column, struct mbl_buf *out) {
-    for (size_t i = 0; i < column->dictionary.count && i < 12; i++) mbl_buf_addf(out, "%s%.30s", i ? ", " : "", column->dictionary.names[i]);
+    for (size_t i = 0; i < column->dictionary.count && i < 12; i++)
+        mbl_buf_addf(out, "%s%.30s", i ? ", " : "", column->dictionary.names[i]);
     if (column->dictionary.count > 12) mbl_buf_adds(out, ", \xe2\x80\xa6");
 }
 
@@ -84,7 +86,8 @@ static void check_classes(struct checking *c, const struct mbl_json *v) {
     names_of(label, &names);
     size_t n = label->dictionary.count;
     bool counted = v->type == MBL_JSON_INT;
-    if (counted && v->integer != (int64_t)n) broken(c, "expect.classes: found %zu (%s); %lld are expected", n, mbl_buf_str(&names), (long long)v->integer);
+    if (counted && v->integer != (int64_t)n)
+        broken(c, "expect.classes: found %zu (%s); %lld are expected", n, mbl_buf_str(&names), (long long)v->integer);
     for (size_t i = 0; !counted && i < v->count; i++) {
         const char *name = value_text(v->items[i], &scratch);
         size_t k = 0;
@@ -174,8 +177,8 @@ static void check_missing(struct checking *c, const struct mbl_json *v) {
             continue;
         }
         char what[200];
-        snprintf(what, sizeof what, "expect.missing: %.2f %% of column %.60s, at most %.2f %% expected", 100 * (double)rows.count / (double)c->t->rows,
-                 column->name, 100 * most);
+        snprintf(what, sizeof what, "expect.missing: %.2f %% of column %.60s, at most %.2f %% expected",
+                 100 * (double)rows.count / (double)c->t->rows, column->name, 100 * most);
         breach_end(&rows, what, &c->out);
     }
 }
@@ -222,7 +225,8 @@ static void check_unique(struct checking *c, const struct mbl_json *v) {
             char value[120];
             if (compare_values(&order[k - 1], &order[k]) || table_is_missing(column, order[k].row)) continue;
             table_value(column, order[k].row, value, sizeof value);
-            breach_add(&rows, c->t, order[k].row, "%s is %s, as in line %lld", column->name, value, (long long)c->t->lines[order[k - 1].row]);
+            breach_add(&rows, c->t, order[k].row, "%s is %s, as in line %lld", column->name, value,
+                       (long long)c->t->lines[order[k - 1].row]);
         }
         breach_end(&rows, "expect.unique", &c->out);
     }
@@ -242,16 +246,17 @@ static void check_balance(struct checking *c, const struct mbl_json *v) {
         if (counts[i] > counts[most]) most = i;
     }
     if ((double)counts[least] < mbl_json_number(v) * (double)counts[most])
-        broken(c, "expect.balance: class \"%s\" has %zu rows, \"%s\" has %zu; at least %g of that are expected", label->dictionary.names[least], counts[least],
-               label->dictionary.names[most], counts[most], mbl_json_number(v));
+        broken(c, "expect.balance: class \"%s\" has %zu rows, \"%s\" has %zu; at least %g of that are expected",
+               label->dictionary.names[least], counts[least], label->dictionary.names[most], counts[most], mbl_json_number(v));
     free(counts);
 }
 
 static const struct {
     const char *name;
     void (*check)(struct checking *, const struct mbl_json *);
-} expectations[] = {{"rows", check_rows}, {"columns", check_columns}, {"features", check_features}, {"classes", check_classes}, {"range", check_range},
-                    {"ranges", check_ranges}, {"values", check_values}, {"missing", check_missing}, {"unique", check_unique}, {"balance", check_balance}};
+} expectations[] = {{"rows", check_rows},     {"columns", check_columns}, {"features", check_features}, {"classes", check_classes},
+                    {"range", check_range},   {"ranges", check_ranges},   {"values", check_values},     {"missing", check_missing},
+                    {"unique", check_unique}, {"balance", check_balance}};
 
 int expect_hold(const struct table *t, const struct mbl_json *expect, const struct rows *kept, struct mbl_error *e) {
     struct checking c = {.t = t, .kept = kept};

@@ -15,10 +15,20 @@ static const char *const duplicate_policies[] = {"keep", "drop", "fail", NULL};
 static const char *const missing_policies[] = {"keep", "drop", "fail", "mean", NULL};
 
 static const struct mb_param clean_fields[] = {
-    {.name = "duplicates", .type = MB_ENUM, .choices = duplicate_policies, .deflt = "\"keep\"", .help = "what to do about rows that are copies of earlier ones"},
-    {.name = "missing", .type = MB_ENUM, .choices = missing_policies, .deflt = "\"fail\"",
+    {.name = "duplicates",
+     .type = MB_ENUM,
+     .choices = duplicate_policies,
+     .deflt = "\"keep\"",
+     .help = "what to do about rows that are copies of earlier ones"},
+    {.name = "missing",
+     .type = MB_ENUM,
+     .choices = missing_policies,
+     .deflt = "\"fail\"",
      .help = "what to do about missing values: mean fills in the training part's mean, or its most frequent category"},
-    {.name = "na", .type = MB_LIST, .element = MB_STRING, .deflt = "[\"NA\", \"N/A\", \"NaN\", \"nan\", \"null\"]",
+    {.name = "na",
+     .type = MB_LIST,
+     .element = MB_STRING,
+     .deflt = "[\"NA\", \"N/A\", \"NaN\", \"nan\", \"null\"]",
      .help = "cells that mean missing, beside empty ones"},
     {0}};
 
@@ -41,7 +51,11 @@ static const struct mb_param expect_fields[] = {
     {.name = "values", .type = MB_TABLE, .help = "the values that a column may have: { colour = { \"red\", \"blue\" } }"},
     {.name = "missing", .type = MB_TABLE, .fields = most_fields, .help = "how much may be missing in any column, before cleaning"},
     {.name = "unique", .type = MB_LIST, .element = MB_STRING, .help = "columns of which no two rows have the same value"},
-    {.name = "balance", .type = MB_FLOAT, .least = 0, .most = 1, .help = "the rarest class has at least this share of the most frequent one's rows"},
+    {.name = "balance",
+     .type = MB_FLOAT,
+     .least = 0,
+     .most = 1,
+     .help = "the rarest class has at least this share of the most frequent one's rows"},
     {0}};
 
 static const struct mb_param split_fields[] = {
@@ -54,22 +68,48 @@ static const struct mb_param split_fields[] = {
     {0}};
 
 const struct mb_param dataset_params[] = {
-    {.name = "format", .type = MB_ENUM, .choices = formats, .deflt = "\"auto\"", .help = "of the source; auto looks at the content, but for text"},
+    {.name = "format",
+     .type = MB_ENUM,
+     .choices = formats,
+     .deflt = "\"auto\"",
+     .help = "of the source; auto looks at the content, but for text"},
     {.name = "separator", .type = MB_STRING, .help = "of a CSV's fields; by the first line if not said"},
-    {.name = "header", .type = MB_ENUM, .choices = headers, .deflt = "\"auto\"", .help = "whether a CSV begins with column names; auto: if no cell of its first line is a number"},
+    {.name = "header",
+     .type = MB_ENUM,
+     .choices = headers,
+     .deflt = "\"auto\"",
+     .help = "whether a CSV begins with column names; auto: if no cell of its first line is a number"},
     {.name = "columns", .type = MB_LIST, .element = MB_STRING, .help = "names for the columns, instead of a header's"},
     {.name = "label", .type = MB_ANY, .help = "the column to predict: a name, or a number, from the end if negative"},
     {.name = "features", .type = MB_LIST, .element = MB_STRING, .help = "the columns to predict it from; all others if not said"},
     {.name = "ignore", .type = MB_LIST, .element = MB_STRING, .deflt = "[]", .help = "columns to leave out"},
     {.name = "text", .type = MB_LIST, .element = MB_STRING, .deflt = "[]", .help = "columns that hold text, not categories"},
-    {.name = "category", .type = MB_LIST, .element = MB_STRING, .deflt = "[]", .help = "columns that hold categories although they look like numbers"},
-    {.name = "shape", .type = MB_LIST, .element = MB_INT, .least = 1, .most = 1 << 20, .help = "of images: height, width, and channels (1 if not said)"},
-    {.name = "task", .type = MB_ENUM, .choices = tasks, .deflt = "\"auto\"",
+    {.name = "category",
+     .type = MB_LIST,
+     .element = MB_STRING,
+     .deflt = "[]",
+     .help = "columns that hold categories although they look like numbers"},
+    {.name = "shape",
+     .type = MB_LIST,
+     .element = MB_INT,
+     .least = 1,
+     .most = 1 << 20,
+     .help = "of images: height, width, and channels (1 if not said)"},
+    {.name = "task",
+     .type = MB_ENUM,
+     .choices = tasks,
+     .deflt = "\"auto\"",
      .help = "auto: classification if labels are words, or at most 100 different integers with 5 rows each on average"},
-    {.name = "scaling", .type = MB_ENUM, .choices = scalings, .deflt = "\"standard\"",
+    {.name = "scaling",
+     .type = MB_ENUM,
+     .choices = scalings,
+     .deflt = "\"standard\"",
      .help = "fitted on the training part, by feature, of images by channel; kept in the schema, values stay raw"},
     {.name = "clean", .type = MB_TABLE, .fields = clean_fields, .deflt = "{}", .help = "copies and missing values"},
-    {.name = "expect", .type = MB_TABLE, .fields = expect_fields, .help = "what must hold, or the build stops and lists the rows that broke it"},
+    {.name = "expect",
+     .type = MB_TABLE,
+     .fields = expect_fields,
+     .help = "what must hold, or the build stops and lists the rows that broke it"},
     {.name = "split", .type = MB_TABLE, .fields = split_fields, .help = "shares that sum to 1; without it there is one part, all"},
     {.name = "licence", .type = MB_STRING, .help = "the data's licence, kept in the schema"},
     {0}};
@@ -109,8 +149,8 @@ static int check_expect(const struct mb_host *host, struct mb_run *run) {
     const char *text = host->param_json(run, "expect");
     int status = MB_OK;
     if (mbl_json_parse(text, strlen(text), "expect", &arena, &expect, &e)) return host->fail(run, "%s", e.text);
-    const struct mbl_json *range = mbl_json_get(expect, "range"), *ranges = mbl_json_get(expect, "ranges"), *values = mbl_json_get(expect, "values"),
-                          *classes = mbl_json_get(expect, "classes");
+    const struct mbl_json *range = mbl_json_get(expect, "range"), *ranges = mbl_json_get(expect, "ranges"),
+                          *values = mbl_json_get(expect, "values"), *classes = mbl_json_get(expect, "classes");
     if (range) status = check_pair(host, run, "range", range);
     for (size_t i = 0; ranges && i < ranges->count && status == MB_OK && ranges->type == MBL_JSON_TABLE; i++)
         status = check_pair(host, run, mbl_arena_printf(&arena, "ranges.%s", ranges->keys[i]), ranges->items[i]);
@@ -124,7 +164,8 @@ static int check_expect(const struct mb_host *host, struct mb_run *run) {
 int options_check(const struct mb_host *host, struct mb_run *run) {
     if (host->param_given(run, "separator")) {
         const char *s = host->param_string(run, "separator");
-        if (strlen(s) != 1 || *s == '"' || *s == '\n' || *s == '\r') return host->fail(run, "separator: one character expected, such as \";\" or \"\\t\"");
+        if (strlen(s) != 1 || *s == '"' || *s == '\n' || *s == '\r')
+            return host->fail(run, "separator: one character expected, such as \";\" or \"\\t\"");
     }
     if (host->param_given(run, "label")) {
         enum mb_type type = host->param_type(run, "label");

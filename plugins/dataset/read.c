@@ -43,8 +43,11 @@ static const struct {
     const char *name;
     bool (*begins)(const unsigned char *, size_t); /* whether a file may be of this format; NULL: only if the rule says so */
     int (*read)(struct reading *, struct table *, struct mbl_error *);
-} formats[] = {
-    {"idx", begins_idx, read_idx}, {"npy", begins_npy, read_npy}, {"jsonl", begins_jsonl, read_jsonl}, {"csv", begins_csv, read_csv}, {"text", NULL, read_text}};
+} formats[] = {{"idx", begins_idx, read_idx},
+               {"npy", begins_npy, read_npy},
+               {"jsonl", begins_jsonl, read_jsonl},
+               {"csv", begins_csv, read_csv},
+               {"text", NULL, read_text}};
 #define FORMAT_COUNT (sizeof formats / sizeof *formats)
 
 int read_table(struct reading *r, struct table *out, struct mbl_error *e) {
@@ -90,18 +93,21 @@ static int no_column(const char *role, const char *name, const char *const *name
     struct mbl_buf list = {0};
     for (size_t i = 0; i < count && i < 20; i++) mbl_buf_addf(&list, "%s%.60s", i ? ", " : "", names[i]);
     if (count > 20) mbl_buf_adds(&list, ", \xe2\x80\xa6");
-    mbl_error_set(e, "%s: %s: there is no column \"%.100s\"; there %s %s", source, role, name, count == 1 ? "is" : "are", count ? mbl_buf_str(&list) : "none");
+    mbl_error_set(e, "%s: %s: there is no column \"%.100s\"; there %s %s", source, role, name, count == 1 ? "is" : "are",
+                  count ? mbl_buf_str(&list) : "none");
     mbl_buf_free(&list);
     return -1;
 }
 
-static int check_list(const char *role, const struct names *list, const char *const *names, size_t count, const char *source, struct mbl_error *e) {
+static int check_list(const char *role, const struct names *list, const char *const *names, size_t count, const char *source,
+                      struct mbl_error *e) {
     for (size_t i = 0; i < list->count; i++)
         if (index_of(names, count, list->items[i]) == count) return no_column(role, list->items[i], names, count, source, e);
     return 0;
 }
 
-int read_uses(const struct options *o, const char *const *names, size_t count, const char *source, enum column_use *out, struct mbl_error *e) {
+int read_uses(const struct options *o, const char *const *names, size_t count, const char *source, enum column_use *out,
+              struct mbl_error *e) {
     if (check_list("features", &o->features, names, count, source, e) || check_list("ignore", &o->ignore, names, count, source, e) ||
         check_list("text", &o->text, names, count, source, e) || check_list("category", &o->category, names, count, source, e))
         return -1;
@@ -120,7 +126,8 @@ int read_uses(const struct options *o, const char *const *names, size_t count, c
         if (label == count) return no_column("label", o->label, names, count, source, e);
     } else if (o->label_index) {
         int64_t at = o->label_index > 0 ? o->label_index - 1 : (int64_t)count + o->label_index;
-        if (at < 0 || (uint64_t)at >= count) return mbl_error_set(e, "%s: label: there is no column %lld; there are %zu", source, (long long)o->label_index, count);
+        if (at < 0 || (uint64_t)at >= count)
+            return mbl_error_set(e, "%s: label: there is no column %lld; there are %zu", source, (long long)o->label_index, count);
         label = (size_t)at;
     }
     if (label == count) return 0;

@@ -1,5 +1,5 @@
-/* read.h: from files of any known format to a table. Formats are rows of a table in read.c; those that come as records (CSV, JSON Lines, text)
- * share read_records.c, which goes over the source twice: once to learn what the columns hold, once to load them into that.
+/* read.h: from files of any known format to a table. Formats are rows of a table in read.c; those that come as records (CSV, JSON Lines,
+ * text) share read_records.c, which goes over the source twice: once to learn what the columns hold, once to load them into that.
  */
 #ifndef DATASET_READ_H
 #define DATASET_READ_H
@@ -76,7 +76,8 @@ int read_arrays(struct reading *r, int (*parse)(const void *, size_t, const char
 
 /* Which columns play a part, by the rule: 0 none, otherwise label, feature or group. Fails if the rule names a column that is not there. */
 enum column_use { COLUMN_UNUSED, COLUMN_FEATURE, COLUMN_LABEL, COLUMN_GROUP };
-int read_uses(const struct options *o, const char *const *names, size_t count, const char *source, enum column_use *out, struct mbl_error *e);
+int read_uses(const struct options *o, const char *const *names, size_t count, const char *source, enum column_use *out,
+              struct mbl_error *e);
 
 /* Whether labels with these properties are classes, where the rule doesn't say: see the parameter `task`. */
 bool read_are_classes(const struct options *o, bool numbers, bool integers, size_t distinct, size_t rows);

@@ -1,7 +1,7 @@
 /* read_arrays.c: IDX and NPY, dense arrays in a file, to a table; see read.h.
  *
- * IDX: two zero bytes, a type, the number of dimensions, each as big-endian u32, then the data, big-endian (Y. LeCun, the MNIST page). NPY: NumPy
- * Enhancement Proposal 1, versions 1 to 3; the header is a Python literal.
+ * IDX: two zero bytes, a type, the number of dimensions, each as big-endian u32, then the data, big-endian (Y. LeCun, the MNIST page). NPY:
+ * NumPy Enhancement Proposal 1, versions 1 to 3; the header is a Python literal.
  */
 #include "read.h"
 
@@ -19,7 +19,8 @@ static int array_measure(struct array *a, const unsigned char *data, size_t have
     a->count = 1;
     for (int i = 0; i < a->rank; i++) {
         if (a->shape[i] <= 0) return mbl_error_set(e, "%s: dimension %d is %lld", name, i, (long long)a->shape[i]);
-        if (__builtin_mul_overflow(bytes, (uint64_t)a->shape[i], &bytes) || bytes > INT64_MAX) return mbl_error_set(e, "%s: its shape overflows", name);
+        if (__builtin_mul_overflow(bytes, (uint64_t)a->shape[i], &bytes) || bytes > INT64_MAX)
+            return mbl_error_set(e, "%s: its shape overflows", name);
         a->count *= (uint64_t)a->shape[i];
     }
     if (bytes == have) return 0;
@@ -27,14 +28,16 @@ static int array_measure(struct array *a, const unsigned char *data, size_t have
 }
 
 int array_parse_idx(const void *data, size_t size, const char *name, struct array *out, struct mbl_error *e) {
-    static const enum mbl_dtype types[] = {[8] = MBL_U8, [9] = MBL_I8, [0x0b] = MBL_I16, [0x0c] = MBL_I32, [0x0d] = MBL_F32, [0x0e] = MBL_F64};
+    static const enum mbl_dtype types[] = {
+        [8] = MBL_U8, [9] = MBL_I8, [0x0b] = MBL_I16, [0x0c] = MBL_I32, [0x0d] = MBL_F32, [0x0e] = MBL_F64};
     const unsigned char *b = data;
     *out = (struct array){.big_endian = true};
     if (size < 4 || b[0] || b[1] || b[2] >= sizeof types / sizeof *types || !types[b[2]])
         return mbl_error_set(e, "%s is no IDX file: it doesn't begin with 0, 0, a type and a number of dimensions", name);
     out->type = types[b[2]];
     out->rank = b[3];
-    if (out->rank < 1 || out->rank > ARRAY_RANK) return mbl_error_set(e, "%s: %d dimensions; 1 to %d are understood", name, out->rank, ARRAY_RANK);
+    if (out->rank < 1 || out->rank > ARRAY_RANK)
+        return mbl_error_set(e, "%s: %d dimensions; 1 to %d are understood", name, out->rank, ARRAY_RANK);
     size_t header = 4 + 4 * (size_t)out->rank;
     if (size < header) return mbl_error_set(e, "%s: the header is cut off", name);
     for (int i = 0; i < out->rank; i++) {
@@ -101,7 +104,8 @@ static int npy_header(struct literal *l, const char *name, struct array *out, st
     if (!literal_take(l, "{")) return mbl_error_set(e, "%s: its NPY header is no dictionary", name);
     while (!literal_take(l, "}")) {
         char key[32], descr[32];
-        if (!literal_string(l, key, sizeof key) || !literal_take(l, ":")) return mbl_error_set(e, "%s: its NPY header cannot be read", name);
+        if (!literal_string(l, key, sizeof key) || !literal_take(l, ":"))
+            return mbl_error_set(e, "%s: its NPY header cannot be read", name);
         bool fine = false;
         if (!strcmp(key, "descr")) {
             fine = literal_string(l, descr, sizeof descr);
@@ -119,7 +123,8 @@ static int npy_header(struct literal *l, const char *name, struct array *out, st
     if (!out->type || !shaped) return mbl_error_set(e, "%s: its NPY header lacks descr or shape", name);
     if (out->rank == 0) return mbl_error_set(e, "%s holds a single number; rows are expected", name);
     if (fortran && out->rank > 1)
-        return mbl_error_set(e, "%s lies column by column (fortran_order); numpy.save(file, numpy.ascontiguousarray(a)) writes it row by row", name);
+        return mbl_error_set(
+            e, "%s lies column by column (fortran_order); numpy.save(file, numpy.ascontiguousarray(a)) writes it row by row", name);
     return 0;
 }
 
@@ -228,7 +233,8 @@ static int spread_matrix(const struct options *o, const struct array *a, const c
     const char **names = mbl_arena_alloc(&t->arena, width * sizeof *names);
     enum column_use *uses = mbl_arena_alloc(&t->arena, width * sizeof *uses);
     if (width > COLUMNS_MOST) return mbl_error_set(e, "%s: %zu columns; only up to %d can be named", file, width, COLUMNS_MOST);
-    if (o->columns.count && o->columns.count != width) return mbl_error_set(e, "%s: the rule names %zu columns; found %zu", file, o->columns.count, width);
+    if (o->columns.count && o->columns.count != width)
+        return mbl_error_set(e, "%s: the rule names %zu columns; found %zu", file, o->columns.count, width);
     for (size_t i = 0; i < width; i++) names[i] = o->columns.count ? o->columns.items[i] : mbl_arena_printf(&t->arena, "c%zu", i + 1);
     if (read_uses(o, names, width, file, uses, e)) return -1;
     t->columns = mbl_arena_alloc(&t->arena, width * sizeof *t->columns);
@@ -243,8 +249,8 @@ static int spread_matrix(const struct options *o, const struct array *a, const c
 }
 
 /* One wide column, an image if there are three dimensions or four, and perhaps labels from a file of their own. */
-static int wide_table(const struct options *o, const struct array *arrays, const char *const *files, const struct array *labels, struct table *t,
-                      struct mbl_error *e) {
+static int wide_table(const struct options *o, const struct array *arrays, const char *const *files, const struct array *labels,
+                      struct table *t, struct mbl_error *e) {
     const struct array *a = arrays;
     size_t width = (size_t)(a->count / (uint64_t)a->shape[0]);
     t->columns = mbl_arena_alloc(&t->arena, 2 * sizeof *t->columns);
@@ -258,13 +264,15 @@ static int wide_table(const struct options *o, const struct array *arrays, const
     }
     if (!labels) return 0;
     if (labels->shape[0] != a->shape[0])
-        return mbl_error_set(e, "%s has %lld labels; %s has %lld rows", files[1], (long long)labels->shape[0], files[0], (long long)a->shape[0]);
+        return mbl_error_set(e, "%s has %lld labels; %s has %lld rows", files[1], (long long)labels->shape[0], files[0],
+                             (long long)a->shape[0]);
     struct column *c = &t->columns[t->column_count++];
     *c = (struct column){.name = o->label ? mbl_arena_strdup(&t->arena, o->label) : "label"};
     return fill_label(o, labels, files[1], 1, 0, c, e);
 }
 
-static int load_arrays(const struct options *o, struct array *arrays, const char **files, size_t count, struct table *t, struct mbl_error *e) {
+static int load_arrays(const struct options *o, struct array *arrays, const char **files, size_t count, struct table *t,
+                       struct mbl_error *e) {
     bool named = o->columns.count || o->features.count || o->ignore.count || o->label || o->label_index;
     if (count == 2 && arrays[0].rank == 1) { /* the rule may name them in any order */
         struct array a = arrays[0];
@@ -273,10 +281,12 @@ static int load_arrays(const struct options *o, struct array *arrays, const char
         files[0] = files[1], files[1] = file;
     }
     if (count == 2 && (arrays[0].rank < 2 || arrays[1].rank != 1))
-        return mbl_error_set(e, "%s and %s: of two arrays one holds the rows and one, of one dimension, the labels; found %d and %d dimensions", files[0], files[1],
-                             arrays[0].rank, arrays[1].rank);
+        return mbl_error_set(
+            e, "%s and %s: of two arrays one holds the rows and one, of one dimension, the labels; found %d and %d dimensions", files[0],
+            files[1], arrays[0].rank, arrays[1].rank);
     if (count == 1 && arrays[0].rank <= 2 && named) return spread_matrix(o, arrays, files[0], t, e);
-    if (count == 1 && (o->label || o->label_index)) return mbl_error_set(e, "%s: images bring no label along; give the file with the labels as well", files[0]);
+    if (count == 1 && (o->label || o->label_index))
+        return mbl_error_set(e, "%s: images bring no label along; give the file with the labels as well", files[0]);
     return wide_table(o, arrays, files, count == 2 ? &arrays[1] : NULL, t, e);
 }
 
@@ -284,7 +294,8 @@ int read_arrays(struct reading *r, int (*parse)(const void *, size_t, const char
                 struct mbl_error *e) {
     struct array arrays[2];
     const char *files[2] = {"", ""};
-    if (r->path_count > 2) return mbl_error_set(e, "%s: at most two arrays, rows and labels, make a dataset; there are %zu", r->paths[0], r->path_count);
+    if (r->path_count > 2)
+        return mbl_error_set(e, "%s: at most two arrays, rows and labels, make a dataset; there are %zu", r->paths[0], r->path_count);
     for (size_t i = 0; i < r->path_count; i++) {
         struct mbl_stream *stream;
         files[i] = mbl_arena_strdup(&out->arena, r->paths[i]);

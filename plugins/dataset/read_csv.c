@@ -64,7 +64,8 @@ static int read_header(struct csv_records *c, const struct options *o, bool head
     const char **names = mbl_arena_alloc(&c->arena, (c->width + 1) * sizeof *names);
     const char *file = mbl_stream_name(c->records.stream);
     if (o->columns.count && o->columns.count != c->width)
-        return mbl_error_set(e, "%s:%lld: the rule names %zu columns; found %zu fields", file, (long long)c->csv.line, o->columns.count, c->width);
+        return mbl_error_set(e, "%s:%lld: the rule names %zu columns; found %zu fields", file, (long long)c->csv.line, o->columns.count,
+                             c->width);
     for (size_t i = 0; i < c->width; i++) {
         struct cell cell = trim(&c->csv.fields[i]);
         if (o->columns.count) names[i] = o->columns.items[i];

@@ -130,14 +130,15 @@ static int jsonl_next(struct records *r, struct mbl_error *e) {
     mbl_arena_free(&l->arena);
     if (mbl_json_parse(text, length, "column", &l->arena, &record, e)) return mbl_error_wrap(e, "%s:%lld", file, (long long)r->line);
     if (record->type != MBL_JSON_TABLE)
-        return mbl_error_set(e, "%s:%lld: an object expected on each line, found %s", file, (long long)r->line, mbl_json_type_name(record->type));
+        return mbl_error_set(e, "%s:%lld: an object expected on each line, found %s", file, (long long)r->line,
+                             mbl_json_type_name(record->type));
     for (size_t i = 0; i < r->cell_count; i++) l->cells[i] = (struct cell){.text = "", .missing = true};
     for (size_t i = 0; i < record->count; i++) {
         size_t column = column_of(l, record->keys[i], i);
         const struct mbl_json *v = record->items[i];
         if (v->type >= MBL_JSON_LIST)
-            return mbl_error_set(e, "%s:%lld: \"%.100s\" is %s; numbers, strings, true, false and null are understood", file, (long long)r->line,
-                                 record->keys[i], mbl_json_type_name(v->type));
+            return mbl_error_set(e, "%s:%lld: \"%.100s\" is %s; numbers, strings, true, false and null are understood", file,
+                                 (long long)r->line, record->keys[i], mbl_json_type_name(v->type));
         while (r->cell_count <= column) {
             l->cells = mbl_grow(l->cells, &l->cell_cap, r->cell_count + 1, sizeof *l->cells);
             l->cells[r->cell_count++] = (struct cell){.text = "", .missing = true};

@@ -59,7 +59,8 @@ static void place_columns(struct loading *l, const struct records *records) {
     }
 }
 
-/* Files of a table must agree: a column that only some have would be missing in all rows of the others. JSON Lines name theirs line by line. */
+/* Files of a table must agree: a column that only some have would be missing in all rows of the others. JSON Lines name theirs line by
+ * line. */
 static int check_columns(const struct loading *l, const struct records *records, size_t before, struct mbl_error *e) {
     if (before == 0 || records->name_count == 0) return 0;
     if (l->count == before && records->name_count == before) return 0;
@@ -107,17 +108,19 @@ static void load_text(struct column *c, const struct options *o, const struct ce
     c->offsets[row + 1] = (int64_t)c->text.len;
 }
 
-static int load_number(struct column *c, const struct records *records, const struct cell *cell, bool missing, size_t row, struct mbl_error *e) {
+static int load_number(struct column *c, const struct records *records, const struct cell *cell, bool missing, size_t row,
+                       struct mbl_error *e) {
     double v = NAN;
     if (!missing) table_parse_number(cell->text, cell->length, &v);
     c->numbers = mbl_grow(c->numbers, &c->number_cap, row + 1, sizeof *c->numbers);
     c->numbers[row] = (float)v;
     if (!isinf(c->numbers[row])) return 0;
-    return mbl_error_set(e, "%s:%lld: column %s: %.*s is too large for float32", mbl_stream_name(records->stream), (long long)records->line, c->name,
-                         (int)(cell->length < 40 ? cell->length : 40), cell->text);
+    return mbl_error_set(e, "%s:%lld: column %s: %.*s is too large for float32", mbl_stream_name(records->stream), (long long)records->line,
+                         c->name, (int)(cell->length < 40 ? cell->length : 40), cell->text);
 }
 
-static int load_cell(struct loading *l, struct column *c, const struct records *records, const struct cell *cell, size_t row, struct mbl_error *e) {
+static int load_cell(struct loading *l, struct column *c, const struct records *records, const struct cell *cell, size_t row,
+                     struct mbl_error *e) {
     const struct options *o = l->r->options;
     if (c->kind == MBL_TEXT) {
         load_text(c, o, cell, row);
@@ -160,7 +163,8 @@ static int watch(const struct loading *l, size_t file, const struct mbl_stream *
     return w->see(w, done, 1) ? mbl_error_set(e, "cancelled") : 0;
 }
 
-static int pass_file(struct loading *l, size_t file, int (*take)(struct loading *, const struct records *, struct mbl_error *), struct mbl_error *e) {
+static int pass_file(struct loading *l, size_t file, int (*take)(struct loading *, const struct records *, struct mbl_error *),
+                     struct mbl_error *e) {
     struct mbl_stream *stream;
     struct records *records;
     size_t before = l->count;
@@ -181,16 +185,19 @@ static int pass_file(struct loading *l, size_t file, int (*take)(struct loading 
 
 static int stray_cell(const struct survey *s, const char *name, struct mbl_error *e) {
     return mbl_error_set(e,
-                         "%s:%lld: column %s holds numbers, but \"%s\" is none (%zu such cell%s); correct it, or name it in clean.na if it means missing, or "
+                         "%s:%lld: column %s holds numbers, but \"%s\" is none (%zu such cell%s); correct it, or name it in clean.na if it "
+                         "means missing, or "
                          "the column in `category` if it holds words",
-                         s->stray_file, (long long)s->stray_line, name, s->stray, s->seen - s->numbers, s->seen - s->numbers == 1 ? "" : "s");
+                         s->stray_file, (long long)s->stray_line, name, s->stray, s->seen - s->numbers,
+                         s->seen - s->numbers == 1 ? "" : "s");
 }
 
 static int decide_label(const struct options *o, struct survey *s, const char *name, struct mbl_error *e) {
     bool numbers = s->numbers == s->seen;
     s->kind = read_are_classes(o, numbers, !s->fractions, s->distinct.count, s->seen) ? MBL_CATEGORY : MBL_NUMERIC;
     if (s->kind == MBL_CATEGORY || numbers) return 0;
-    return mbl_error_set(e, "%s:%lld: the label %s must be a number for regression; found \"%s\"", s->stray_file, (long long)s->stray_line, name, s->stray);
+    return mbl_error_set(e, "%s:%lld: the label %s must be a number for regression; found \"%s\"", s->stray_file, (long long)s->stray_line,
+                         name, s->stray);
 }
 
 static int decide_kind(struct loading *l, struct survey *s, const char *name, struct mbl_error *e) {
@@ -225,8 +232,11 @@ static int decide_columns(struct loading *l, struct mbl_error *e) {
         if (s->use == COLUMN_UNUSED) continue;
         if (decide_kind(l, s, l->names[i], e)) return -1;
         s->column = &t->columns[t->column_count++];
-        *s->column = (struct column){.name = mbl_arena_strdup(&t->arena, l->names[i]), .kind = s->kind, .width = s->kind == MBL_NUMERIC ? 1 : 0,
-                                     .is_label = s->use == COLUMN_LABEL, .is_group = s->use == COLUMN_GROUP};
+        *s->column = (struct column){.name = mbl_arena_strdup(&t->arena, l->names[i]),
+                                     .kind = s->kind,
+                                     .width = s->kind == MBL_NUMERIC ? 1 : 0,
+                                     .is_label = s->use == COLUMN_LABEL,
+                                     .is_group = s->use == COLUMN_GROUP};
     }
     return 0;
 }

@@ -16,7 +16,8 @@ struct breach {
     size_t count;
 };
 void breach_add(struct breach *b, const struct table *t, size_t row, const char *format, ...) __attribute__((format(printf, 4, 5)));
-void breach_end(struct breach *b, const char *what, struct mbl_buf *out); /* appends "what: N rows:\n  file:line: …" and frees; nothing if none */
+void breach_end(struct breach *b, const char *what,
+                struct mbl_buf *out); /* appends "what: N rows:\n  file:line: …" and frees; nothing if none */
 
 struct cleaned {
     struct rows rows;

@@ -36,7 +36,8 @@ static void fit_pass(struct fit *f, const struct finished *x, const struct rows 
         for (size_t k = 0; k < t->column_count; k++) {
             const struct column *c = &t->columns[k];
             if (!is_feature(c)) continue;
-            for (size_t m = 0; c->kind == MBL_NUMERIC && m < c->width; m++) fit_add(f, (at + m) % f->count, (double)table_number(c, train->at[i], m), second);
+            for (size_t m = 0; c->kind == MBL_NUMERIC && m < c->width; m++)
+                fit_add(f, (at + m) % f->count, (double)table_number(c, train->at[i], m), second);
             at += c->kind == MBL_NUMERIC ? c->width : c->dictionary.count;
         }
     }

@@ -1,8 +1,8 @@
 /* split.c: which rows train, which validate and which test; see rows.h.
  *
- * Each row gets a 64-bit number from Philox by seed and position; within a class (one, if not stratified) rows go to the parts in the order of these
- * numbers. How many go where is the largest remainder method (Hamilton), with what earlier classes were short of carried on, so that the
- * parts as a whole also have their shares. Integers and plain IEEE sums in a fixed order: the same bits on every machine.
+ * Each row gets a 64-bit number from Philox by seed and position; within a class (one, if not stratified) rows go to the parts in the order
+ * of these numbers. How many go where is the largest remainder method (Hamilton), with what earlier classes were short of carried on, so
+ * that the parts as a whole also have their shares. Integers and plain IEEE sums in a fixed order: the same bits on every machine.
  */
 #include "rows.h"
 
@@ -67,7 +67,8 @@ static void apportion(const double *fractions, size_t n, double *owed, size_t *c
 }
 
 static int too_small(const struct column *label, const struct ticket *t, size_t n, size_t parts, struct mbl_error *e) {
-    return mbl_error_set(e, "split: class \"%s\" has %zu row%s, fewer than the %zu parts; merge it with another, get more, or drop stratify",
+    return mbl_error_set(e,
+                         "split: class \"%s\" has %zu row%s, fewer than the %zu parts; merge it with another, get more, or drop stratify",
                          label->dictionary.names[t->class], n, n == 1 ? "" : "s", parts);
 }
 
@@ -85,8 +86,8 @@ static int split_plain(const struct options *o, const struct column *label, cons
         for (int p = 0; p < PART_ALL; p++) {
             for (size_t k = 0; k < counts[p]; k++) give(&parts[p], tickets[at++].row);
             if (!o->stratify || counts[p] || o->fractions[p] <= 0) continue;
-            char *text = mbl_printf("split: none of the %zu rows of class \"%s\" is in %s", end - begin, label->dictionary.names[tickets[begin].class],
-                                    part_names[p]);
+            char *text = mbl_printf("split: none of the %zu rows of class \"%s\" is in %s", end - begin,
+                                    label->dictionary.names[tickets[begin].class], part_names[p]);
             note(context, text);
             free(text);
         }
@@ -112,7 +113,8 @@ static int by_size(const void *a, const void *b) {
 /* The largest groups first, each to the part that lacks most of what it has, by class and in proportion to what the part is to get. */
 static void split_groups(const struct options *o, const struct column *column, const struct ticket *tickets, size_t count, size_t classes,
                          struct rows *parts) {
-    size_t group_count = column->dictionary.count, *totals = mbl_alloc(classes * sizeof *totals), *block = mbl_alloc(group_count * classes * sizeof *block);
+    size_t group_count = column->dictionary.count, *totals = mbl_alloc(classes * sizeof *totals),
+           *block = mbl_alloc(group_count * classes * sizeof *block);
     struct group *groups = mbl_alloc(group_count * sizeof *groups);
     double *given = mbl_alloc(PART_COUNT * classes * sizeof *given);
     int *place = mbl_alloc(group_count * sizeof *place);
@@ -164,7 +166,8 @@ int split_rows(const struct table *t, const struct options *o, const struct rows
     if (mbl_try_alloc(&block, kept->count, sizeof(struct ticket), "the split", e)) return -1;
     struct ticket *tickets = block;
     for (size_t i = 0; i < kept->count; i++)
-        tickets[i] = (struct ticket){draw(o->seed, i), kept->at[i], o->stratify ? (size_t)label->codes[kept->at[i]] : 0, group ? (size_t)group->codes[kept->at[i]] : 0};
+        tickets[i] = (struct ticket){draw(o->seed, i), kept->at[i], o->stratify ? (size_t)label->codes[kept->at[i]] : 0,
+                                     group ? (size_t)group->codes[kept->at[i]] : 0};
     qsort(tickets, kept->count, sizeof *tickets, by_class);
     int failed = 0;
     if (group) split_groups(o, group, tickets, kept->count, o->stratify ? label->dictionary.count : 1, parts);

@@ -156,8 +156,8 @@ void table_settle_categories(struct column *c, size_t rows, const size_t *kept, 
     free(used);
 }
 
-/* Decimal text of at most 15 digits whose power of ten is exact in binary64 needs one correctly rounded operation (Clinger, PLDI 1990); the rest
- * goes to strtod. */
+/* Decimal text of at most 15 digits whose power of ten is exact in binary64 needs one correctly rounded operation (Clinger, PLDI 1990); the
+ * rest goes to strtod. */
 bool table_parse_number(const char *s, size_t n, double *out) {
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};

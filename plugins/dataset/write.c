@@ -44,7 +44,8 @@ static bool fit_bytes(const struct finished *f) {
     return true;
 }
 
-static struct mbl_tensor *add(struct writing *w, const char *name, enum mbl_dtype type, enum tensor_kind kind, const struct column *column, int64_t rows) {
+static struct mbl_tensor *add(struct writing *w, const char *name, enum mbl_dtype type, enum tensor_kind kind, const struct column *column,
+                              int64_t rows) {
     struct mbl_tensor *t = &w->tensors[w->count];
     *t = (struct mbl_tensor){.name = name, .type = type, .rank = 1, .shape = {rows}};
     w->sources[w->count++] = (struct source){kind, column};
@@ -92,7 +93,8 @@ static void gather(const struct writing *w, size_t row, enum mbl_dtype type, uns
     }
 }
 
-static void put_row(const struct writing *w, const struct source *s, const struct mbl_tensor *t, size_t i, int64_t *offset, unsigned char *to) {
+static void put_row(const struct writing *w, const struct source *s, const struct mbl_tensor *t, size_t i, int64_t *offset,
+                    unsigned char *to) {
     const struct column *c = s->column;
     size_t row = w->rows->at[i];
     float v;

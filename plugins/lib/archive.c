@@ -1,5 +1,5 @@
-/* archive.c: files, unpacked while they are read; see archive.h. Only filters that run inside libarchive are switched on: no data file makes
- * a step start another program. */
+/* archive.c: files, unpacked while they are read; see archive.h. Only filters that run inside libarchive are switched on: no data file
+ * makes a step start another program. */
 #include "archive.h"
 
 #include <archive.h>
@@ -46,7 +46,8 @@ int mbl_stream_open(const char *path, struct mbl_stream **out, struct mbl_error 
     s->size = (size_t)st.st_size;
     for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
         if (filters[i](s->archive) != ARCHIVE_OK) {
-            /* ARCHIVE_WARN: this libarchive would start a program for it. Such a file is then read as it is, and refused for its content. */
+            /* ARCHIVE_WARN: this libarchive would start a program for it. Such a file is then read as it is, and refused for its content.
+             */
             archive_clear_error(s->archive);
         }
     archive_read_support_format_raw(s->archive);

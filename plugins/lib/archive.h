@@ -1,4 +1,5 @@
-/* archive.h: a file's bytes, unpacked on the way if they are compressed: gzip, xz, lzma, bzip2, zstd or plain, told by content, by libarchive. */
+/* archive.h: a file's bytes, unpacked on the way if they are compressed: gzip, xz, lzma, bzip2, zstd or plain, told by content, by
+ * libarchive. */
 #ifndef MBL_ARCHIVE_H
 #define MBL_ARCHIVE_H
 

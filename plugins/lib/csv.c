@@ -76,7 +76,8 @@ static int csv_end_line(struct mbl_csv *c, struct mbl_error *e) {
 }
 
 static int csv_add(struct mbl_csv *c, const char *bytes, size_t n, struct mbl_error *e) {
-    if (n > MBL_CSV_ROW_MOST - c->row.len) return csv_fail(c, c->line, "the row that begins here is longer than 64 MiB; is a quote not closed?", e);
+    if (n > MBL_CSV_ROW_MOST - c->row.len)
+        return csv_fail(c, c->line, "the row that begins here is longer than 64 MiB; is a quote not closed?", e);
     mbl_buf_add(&c->row, bytes, n);
     return 0;
 }
@@ -137,7 +138,8 @@ static int csv_field(struct mbl_csv *c, bool *more, struct mbl_error *e) {
     else if (b == '\n' || b == '\r') {
         if (csv_end_line(c, e)) return -1;
     } else if (b != -1) {
-        return csv_fail(c, c->next_line, "after a closing quote a separator or the line's end is expected; a quote inside of a quoted field is doubled", e);
+        return csv_fail(c, c->next_line,
+                        "after a closing quote a separator or the line's end is expected; a quote inside of a quoted field is doubled", e);
     }
     c->fields = mbl_grow(c->fields, &c->field_cap, c->count + 1, sizeof *c->fields);
     c->fields[c->count++] = (struct mbl_field){.length = c->row.len - begin, .quoted = quoted};

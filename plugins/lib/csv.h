@@ -1,7 +1,7 @@
 /* csv.h: rows of CSV and its relatives (RFC 4180), one at a time, from a stream.
  *
- * Fields may be quoted and then hold separators, line ends and doubled quotes; lines end in LF, CRLF or CR; a UTF-8 BOM is skipped, and so are
- * empty lines. A quote inside an unquoted field stands for itself. Errors begin "file:line:".
+ * Fields may be quoted and then hold separators, line ends and doubled quotes; lines end in LF, CRLF or CR; a UTF-8 BOM is skipped, and so
+ * are empty lines. A quote inside an unquoted field stands for itself. Errors begin "file:line:".
  */
 #ifndef MBL_CSV_H
 #define MBL_CSV_H

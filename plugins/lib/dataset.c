@@ -12,13 +12,16 @@ struct opening {
 };
 
 /* The tensor `name`, which must have that type and rank. Its first dimension must be `first` unless that is -1. */
-static int find_tensor(const struct opening *o, const char *name, enum mbl_dtype type, int rank, int64_t first, const struct mbl_tensor **out) {
+static int find_tensor(const struct opening *o, const char *name, enum mbl_dtype type, int rank, int64_t first,
+                       const struct mbl_tensor **out) {
     const struct mbl_tensor *t = *out = mbl_safetensors_find(&o->d->file, name);
     if (!t) return mbl_error_set(o->e, "%s: the tensor %s is missing", o->path, name);
-    if (t->type != type) return mbl_error_set(o->e, "%s: the tensor %s is %s; %s expected", o->path, name, mbl_dtype_name(t->type), mbl_dtype_name(type));
+    if (t->type != type)
+        return mbl_error_set(o->e, "%s: the tensor %s is %s; %s expected", o->path, name, mbl_dtype_name(t->type), mbl_dtype_name(type));
     if (t->rank != rank) return mbl_error_set(o->e, "%s: the tensor %s has %d dimensions; %d expected", o->path, name, t->rank, rank);
     if (first >= 0 && t->shape[0] != first)
-        return mbl_error_set(o->e, "%s: the tensor %s has %lld rows; %lld expected", o->path, name, (long long)t->shape[0], (long long)first);
+        return mbl_error_set(o->e, "%s: the tensor %s has %lld rows; %lld expected", o->path, name, (long long)t->shape[0],
+                             (long long)first);
     return 0;
 }
 
@@ -52,7 +55,8 @@ static int open_labels(const struct opening *o) {
         d->labels = aligned(o, t);
         for (int64_t i = 0; i < d->rows; i++)
             if (d->labels[i] < 0 || (size_t)d->labels[i] >= d->schema.class_count)
-                return mbl_error_set(o->e, "%s: row %lld: class %d; there are %zu", o->path, (long long)i, d->labels[i], d->schema.class_count);
+                return mbl_error_set(o->e, "%s: row %lld: class %d; there are %zu", o->path, (long long)i, d->labels[i],
+                                     d->schema.class_count);
     }
     return 0;
 }
@@ -138,7 +142,8 @@ static int open_text(const struct opening *o, const struct mbl_column *c, struct
         if (fine && mbl_utf8_check(text->bytes + at[i], n) != n)
             return mbl_error_set(o->e, "%s: row %lld: column %s is not UTF-8", o->path, (long long)i, c->name);
     }
-    return fine ? 0 : mbl_error_set(o->e, "%s: column %s: its offsets don't part its %lld bytes", o->path, c->name, (long long)bytes->shape[0]);
+    return fine ? 0
+                : mbl_error_set(o->e, "%s: column %s: its offsets don't part its %lld bytes", o->path, c->name, (long long)bytes->shape[0]);
 }
 
 static int open_texts(const struct opening *o) {
@@ -156,7 +161,8 @@ static int open_schema(const struct opening *o) {
     struct mbl_dataset *d = o->d;
     const char *schema = mbl_json_get_string(d->file.metadata, "schema");
     struct mbl_json *json;
-    if (!schema) return mbl_error_set(o->e, "%s is no part of a dataset: its metadata has no schema; the step dataset makes such files", o->path);
+    if (!schema)
+        return mbl_error_set(o->e, "%s is no part of a dataset: its metadata has no schema; the step dataset makes such files", o->path);
     if (mbl_json_parse(schema, strlen(schema), "schema", &d->arena, &json, o->e) || mbl_schema_parse(json, &d->arena, &d->schema, o->e))
         return mbl_error_wrap(o->e, "%s", o->path);
     d->part = mbl_json_get_string(d->file.metadata, "part");

@@ -49,7 +49,8 @@ struct mbl_schema {
 MBL_EXPORT int mbl_schema_parse(struct mbl_json *json, struct mbl_arena *arena, struct mbl_schema *out, struct mbl_error *e);
 MBL_EXPORT int mbl_schema_read(const char *path, struct mbl_arena *arena, struct mbl_schema *out, struct mbl_error *e); /* schema.json */
 
-/* Whether a model that was made with `a` can take rows of `b`: same features, shape, classes and task. The error says what differs first. */
+/* Whether a model that was made with `a` can take rows of `b`: same features, shape, classes and task. The error says what differs first.
+ */
 MBL_EXPORT int mbl_schema_compatible(const struct mbl_schema *a, const struct mbl_schema *b, struct mbl_error *e);
 
 struct mbl_text {
@@ -73,7 +74,8 @@ struct mbl_dataset {
     void *matrix;                   /* features, where they could not be used as they lie in the file */
 };
 
-/* Opens a part. Everything is checked: types, shapes against the schema, class and category indices, text offsets. All of it lives until close. */
+/* Opens a part. Everything is checked: types, shapes against the schema, class and category indices, text offsets. All of it lives until
+ * close. */
 MBL_EXPORT int mbl_dataset_open(const char *path, struct mbl_dataset *out, struct mbl_error *e);
 MBL_EXPORT void mbl_dataset_close(struct mbl_dataset *d); /* all zero is fine */
 

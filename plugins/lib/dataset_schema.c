@@ -35,7 +35,8 @@ static int read_column(struct reading *r, const struct mbl_json *entry, struct m
     if (!column->kind) return mbl_error_set(r->e, "schema: column %s: unknown kind \"%.40s\"", column->name, kind);
     if (column->kind == MBL_NUMERIC) {
         int64_t width = mbl_json_get_int(entry, "width", 1);
-        if (width < 1 || (uint64_t)width > FEATURES_MOST) return mbl_error_set(r->e, "schema: column %s: its width is out of range", column->name);
+        if (width < 1 || (uint64_t)width > FEATURES_MOST)
+            return mbl_error_set(r->e, "schema: column %s: its width is out of range", column->name);
         column->width = (size_t)width;
     }
     if (column->kind == MBL_CATEGORY) {
@@ -67,18 +68,21 @@ static int read_shape(struct reading *r) {
     struct mbl_schema *s = r->out;
     const struct mbl_json *shape = mbl_json_get(s->json, "shape");
     if (!shape) return 0;
-    if (shape->type != MBL_JSON_LIST || shape->count != 3) return mbl_error_set(r->e, "schema: shape must be three numbers, height, width and channels");
+    if (shape->type != MBL_JSON_LIST || shape->count != 3)
+        return mbl_error_set(r->e, "schema: shape must be three numbers, height, width and channels");
     int64_t product = 1;
     for (int i = 0; i < 3; i++) {
         const struct mbl_json *v = shape->items[i];
-        if (v->type != MBL_JSON_INT || v->integer < 1 || v->integer > IMAGE_SIDE_MOST) return mbl_error_set(r->e, "schema: shape: number %d is out of range", i);
+        if (v->type != MBL_JSON_INT || v->integer < 1 || v->integer > IMAGE_SIDE_MOST)
+            return mbl_error_set(r->e, "schema: shape: number %d is out of range", i);
         s->shape[i] = v->integer;
         product *= v->integer;
     }
     if ((uint64_t)product != s->features)
         return mbl_error_set(r->e, "schema: its shape takes %lld features; its columns give %zu", (long long)product, s->features);
     for (size_t i = 0; i < s->column_count; i++)
-        if (s->columns[i].kind == MBL_CATEGORY) return mbl_error_set(r->e, "schema: column %s of an image is no number", s->columns[i].name);
+        if (s->columns[i].kind == MBL_CATEGORY)
+            return mbl_error_set(r->e, "schema: column %s of an image is no number", s->columns[i].name);
     s->shape_rank = 3;
     return 0;
 }
@@ -105,7 +109,8 @@ static int read_numbers(struct reading *r, const struct mbl_json *scaling, const
     size_t channels = s->shape_rank ? (size_t)s->shape[2] : 1;
     size_t count = list && list->type == MBL_JSON_LIST ? list->count : 0;
     if (list && count != s->features && count != channels && count != 1)
-        return mbl_error_set(r->e, "schema: scaling.%s must have a number for each of the %zu features or %zu channels", key, s->features, channels);
+        return mbl_error_set(r->e, "schema: scaling.%s must have a number for each of the %zu features or %zu channels", key, s->features,
+                             channels);
     for (size_t i = 0; i < s->features; i++) {
         const struct mbl_json *v = list ? list->items[i % count] : NULL;
         if (v && !mbl_json_is_number(v)) return mbl_error_set(r->e, "schema: scaling.%s: entry %zu is no number", key, i % count);
@@ -150,7 +155,8 @@ int mbl_schema_read(const char *path, struct mbl_arena *arena, struct mbl_schema
 static int compare_names(const char *what, const char *const *a, size_t m, const char *const *b, size_t n, struct mbl_error *e) {
     if (m != n) return mbl_error_set(e, "%zu %s here, %zu there", m, what, n);
     for (size_t i = 0; i < n; i++)
-        if (strcmp(a[i], b[i])) return mbl_error_set(e, "of the %s, number %zu is \"%.100s\" here and \"%.100s\" there", what, i + 1, a[i], b[i]);
+        if (strcmp(a[i], b[i]))
+            return mbl_error_set(e, "of the %s, number %zu is \"%.100s\" here and \"%.100s\" there", what, i + 1, a[i], b[i]);
     return 0;
 }
 
@@ -158,8 +164,9 @@ int mbl_schema_compatible(const struct mbl_schema *a, const struct mbl_schema *b
     static const char *const tasks[] = {"unlabelled", "classification", "regression"};
     if (a->task != b->task) return mbl_error_set(e, "%s here, %s there", tasks[a->task], tasks[b->task]);
     if (a->shape_rank != b->shape_rank || memcmp(a->shape, b->shape, sizeof a->shape))
-        return mbl_error_set(e, "images of %lld × %lld × %lld here, of %lld × %lld × %lld there", (long long)a->shape[0], (long long)a->shape[1],
-                             (long long)a->shape[2], (long long)b->shape[0], (long long)b->shape[1], (long long)b->shape[2]);
+        return mbl_error_set(e, "images of %lld × %lld × %lld here, of %lld × %lld × %lld there", (long long)a->shape[0],
+                             (long long)a->shape[1], (long long)a->shape[2], (long long)b->shape[0], (long long)b->shape[1],
+                             (long long)b->shape[2]);
     if (compare_names("features", a->feature_names, a->features, b->feature_names, b->features, e)) return -1;
     return compare_names("classes", a->classes, a->class_count, b->classes, b->class_count, e);
 }

@@ -1,7 +1,7 @@
 /* json.h: JSON as a tree in an arena, for plugins: parsing (hostile input is the normal case), building, canonical writing.
  *
- * Canonical: keys sorted by bytes, floats in the shortest form that reads back the same, an integral float below 2^53 as an integer, so that
- * equal values have equal text. NaN and infinity don't exist in JSON; writing one gives null.
+ * Canonical: keys sorted by bytes, floats in the shortest form that reads back the same, an integral float below 2^53 as an integer, so
+ * that equal values have equal text. NaN and infinity don't exist in JSON; writing one gives null.
  */
 #ifndef MBL_JSON_H
 #define MBL_JSON_H
@@ -51,7 +51,7 @@ MBL_EXPORT const char *mbl_json_type_name(enum mbl_json_type type); /* "a number
 MBL_EXPORT struct mbl_json *mbl_json_null(struct mbl_arena *a);
 MBL_EXPORT struct mbl_json *mbl_json_bool(struct mbl_arena *a, bool v);
 MBL_EXPORT struct mbl_json *mbl_json_int(struct mbl_arena *a, int64_t v);
-MBL_EXPORT struct mbl_json *mbl_json_float(struct mbl_arena *a, double v); /* a float32's shortest form is not a double's: see mbl_json_float32 */
+MBL_EXPORT struct mbl_json *mbl_json_float(struct mbl_arena *a, double v);
 MBL_EXPORT struct mbl_json *mbl_json_float32(struct mbl_arena *a, float v); /* the double with the shortest text that rounds to this float32 */
 MBL_EXPORT struct mbl_json *mbl_json_string(struct mbl_arena *a, const char *v);
 MBL_EXPORT struct mbl_json *mbl_json_list(struct mbl_arena *a);
@@ -62,7 +62,7 @@ MBL_EXPORT void mbl_json_set(struct mbl_arena *a, struct mbl_json *table, const 
 /* -- Writing. Lists of plain values stay on one line when indented. */
 enum { MBL_JSON_COMPACT = 0, MBL_JSON_INDENTED = 2 };
 MBL_EXPORT void mbl_json_write(const struct mbl_json *v, int style, struct mbl_buf *out); /* indented ends with a newline */
-MBL_EXPORT void mbl_json_write_string(const char *s, size_t n, struct mbl_buf *out);      /* quotes included; what is not UTF-8 becomes U+FFFD */
+MBL_EXPORT void mbl_json_write_string(const char *s, size_t n, struct mbl_buf *out); /* quotes included; what is not UTF-8 becomes U+FFFD */
 MBL_EXPORT int mbl_json_save(const char *path, const struct mbl_json *v, struct mbl_error *e); /* indented, atomically */
 
 #endif

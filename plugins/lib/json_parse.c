@@ -1,4 +1,5 @@
-/* json_parse.c: JSON text to a tree (RFC 8259); see json.h. Nothing in the text is believed: depth, numbers, escapes and UTF-8 are checked. */
+/* json_parse.c: JSON text to a tree (RFC 8259); see json.h. Nothing in the text is believed: depth, numbers, escapes and UTF-8 are checked.
+ */
 #include "files.h"
 #include "json_private.h"
 #include "utf8.h"
@@ -75,7 +76,8 @@ static int parse_unicode_escape(struct parser *p) {
     if (c == 0) return parse_fail(p, p->at, "a string may not hold NUL");
     if (c >= 0xdc00 && c < 0xe000) return parse_fail(p, p->at, "a low surrogate without a high one");
     if (c >= 0xd800 && c < 0xdc00) {
-        if (peek(p) != '\\' || p->at + 1 >= p->length || p->text[p->at + 1] != 'u') return parse_fail(p, p->at, "a low surrogate is missing");
+        if (peek(p) != '\\' || p->at + 1 >= p->length || p->text[p->at + 1] != 'u')
+            return parse_fail(p, p->at, "a low surrogate is missing");
         p->at += 2;
         if (parse_hex4(p, &low)) return -1;
         if (low < 0xdc00 || low > 0xdfff) return parse_fail(p, p->at, "a low surrogate is missing");

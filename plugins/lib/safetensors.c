@@ -68,7 +68,8 @@ static const struct mbl_json *whole_number(const struct mbl_json *v) {
 static int read_shape(const struct reader *r, const struct mbl_json *shape, struct mbl_tensor *t, uint64_t *bytes) {
     if (!shape || shape->type != MBL_JSON_LIST) return mbl_error_set(r->e, "%s: tensor %s has no shape", r->name, t->name);
     if (shape->count > MBL_TENSOR_RANK)
-        return mbl_error_set(r->e, "%s: tensor %s has %zu dimensions; at most %d are supported", r->name, t->name, shape->count, MBL_TENSOR_RANK);
+        return mbl_error_set(r->e, "%s: tensor %s has %zu dimensions; at most %d are supported", r->name, t->name, shape->count,
+                             MBL_TENSOR_RANK);
     t->rank = (int)shape->count;
     *bytes = types[t->type].width;
     /* A dimension of 0 must not hide an overflow of the others: whoever reads the shape may multiply in another order. */
@@ -93,7 +94,8 @@ static int read_entry(const struct reader *r, const struct mbl_json *entry, stru
     uint64_t bytes = 0;
     if (read_shape(r, mbl_json_get(entry, "shape"), t, &bytes)) return -1;
     const struct mbl_json *offsets = mbl_json_get(entry, "data_offsets");
-    if (!offsets || offsets->type != MBL_JSON_LIST || offsets->count != 2 || !whole_number(offsets->items[0]) || !whole_number(offsets->items[1]))
+    if (!offsets || offsets->type != MBL_JSON_LIST || offsets->count != 2 || !whole_number(offsets->items[0]) ||
+        !whole_number(offsets->items[1]))
         return mbl_error_set(r->e, "%s: tensor %s: data_offsets must be two whole numbers", r->name, t->name);
     uint64_t end = (uint64_t)offsets->items[1]->integer;
     *begin = (uint64_t)offsets->items[0]->integer;
@@ -101,14 +103,15 @@ static int read_entry(const struct reader *r, const struct mbl_json *entry, stru
         return mbl_error_set(r->e, "%s: tensor %s: data_offsets %llu to %llu leave the file's %llu bytes of data", r->name, t->name,
                              (unsigned long long)*begin, (unsigned long long)end, (unsigned long long)r->data_size);
     if (end - *begin != bytes)
-        return mbl_error_set(r->e, "%s: tensor %s: its shape takes %llu bytes but data_offsets say %llu", r->name, t->name, (unsigned long long)bytes,
-                             (unsigned long long)(end - *begin));
+        return mbl_error_set(r->e, "%s: tensor %s: its shape takes %llu bytes but data_offsets say %llu", r->name, t->name,
+                             (unsigned long long)bytes, (unsigned long long)(end - *begin));
     t->bytes = (size_t)bytes;
     return 0;
 }
 
 static int read_metadata(const struct reader *r, struct mbl_json *table, struct mbl_safetensors *out) {
-    if (table->type != MBL_JSON_TABLE) return mbl_error_set(r->e, "%s: __metadata__ is %s; a table expected", r->name, mbl_json_type_name(table->type));
+    if (table->type != MBL_JSON_TABLE)
+        return mbl_error_set(r->e, "%s: __metadata__ is %s; a table expected", r->name, mbl_json_type_name(table->type));
     for (size_t i = 0; i < table->count; i++)
         if (table->items[i]->type != MBL_JSON_STRING)
             return mbl_error_set(r->e, "%s: __metadata__: %.100s is %s; only strings are allowed", r->name, table->keys[i],
@@ -150,12 +153,14 @@ static int read_header(const char *name, const unsigned char *bytes, size_t size
     if (size < 8) return mbl_error_set(e, "%s is no safetensors file: it has %zu bytes, the format begins with 8 of length", name, size);
     for (int i = 7; i >= 0; i--) length = length << 8 | bytes[i];
     if (length > HEADER_MOST || length > size - 8)
-        return mbl_error_set(e, "%s is no safetensors file, or was cut off: a header of %llu bytes in %zu bytes", name, (unsigned long long)length, size);
+        return mbl_error_set(e, "%s is no safetensors file, or was cut off: a header of %llu bytes in %zu bytes", name,
+                             (unsigned long long)length, size);
     struct reader r = {.name = name, .data_size = size - 8 - length, .e = e};
     const unsigned char *data = bytes + 8 + length;
     struct mbl_json *header;
     if (length == 0 || bytes[8] != '{') return mbl_error_set(e, "%s: the header must begin with {", name);
-    if (mbl_json_parse((const char *)bytes + 8, (size_t)length, name, &out->arena, &header, e)) return mbl_error_wrap(e, "safetensors header");
+    if (mbl_json_parse((const char *)bytes + 8, (size_t)length, name, &out->arena, &header, e))
+        return mbl_error_wrap(e, "safetensors header");
     out->metadata = mbl_json_table(&out->arena);
     out->tensors = mbl_arena_alloc(&out->arena, header->count * sizeof *out->tensors);
     for (size_t i = 0; i < header->count; i++) {

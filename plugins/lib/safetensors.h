@@ -1,9 +1,9 @@
 /* safetensors.h: tensors in files, in Hugging Face's safetensors format (github.com/huggingface/safetensors, README "Format").
  *
- * 8 bytes little-endian length of the header, the header in JSON, then the data. Reading maps the file and believes nothing: sizes that overflow, holes,
- * overlaps, duplicate names, offsets that leave the file or leave some of it over are errors that name the tensor. Writing is deterministic:
- * tensors lie by width (widest first) and name, so that each is aligned to its own width; the header's keys are sorted and it is padded
- * with spaces to 8 bytes.
+ * 8 bytes little-endian length of the header, the header in JSON, then the data. Reading maps the file and believes nothing: sizes that
+ * overflow, holes, overlaps, duplicate names, offsets that leave the file or leave some of it over are errors that name the tensor. Writing
+ * is deterministic: tensors lie by width (widest first) and name, so that each is aligned to its own width; the header's keys are sorted
+ * and it is padded with spaces to 8 bytes.
  */
 #ifndef MBL_SAFETENSORS_H
 #define MBL_SAFETENSORS_H
@@ -29,7 +29,7 @@ struct mbl_tensor {
     enum mbl_dtype type;
     int rank;                       /* 0 is a scalar */
     int64_t shape[MBL_TENSOR_RANK];
-    const void *data;               /* reading: in the file's mapping, perhaps not aligned in files of others; writing: may be NULL, see below */
+    const void *data; /* reading: in the file's mapping, perhaps not aligned in files of others; writing: may be NULL, see below */
     size_t bytes;                   /* reading: of the data; writing: not looked at, it follows from shape and type */
 };
 MBL_EXPORT int64_t mbl_tensor_count(const struct mbl_tensor *t); /* elements */
@@ -55,8 +55,8 @@ MBL_EXPORT int mbl_tensor_floats(const struct mbl_tensor *t, float *out, struct 
 MBL_EXPORT int mbl_safetensors_save(const char *path, const struct mbl_tensor *tensors, size_t count, const struct mbl_json *metadata,
                                     struct mbl_error *e);
 
-/* Streaming: all tensors are declared first (their data isn't looked at), then filled piece by piece, several in turn if wanted; `i` is the index
- * in the array given to create. close fails if a tensor is not full; then, and after abandon, there is no file. */
+/* Streaming: all tensors are declared first (their data isn't looked at), then filled piece by piece, several in turn if wanted; `i` is the
+ * index in the array given to create. commit fails if a tensor is not full; then, and after abandon, there is no file. */
 struct mbl_safetensors_writer;
 MBL_EXPORT int mbl_safetensors_create(const char *path, const struct mbl_tensor *tensors, size_t count, const struct mbl_json *metadata,
                                       struct mbl_safetensors_writer **out, struct mbl_error *e);

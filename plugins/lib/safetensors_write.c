@@ -55,7 +55,8 @@ static int write_header(struct mbl_safetensors_writer *w, const struct mbl_json 
     if (w->count) qsort(order, w->count, sizeof *order, by_width);
     if (metadata && metadata->count) mbl_json_set(&arena, header, "__metadata__", (struct mbl_json *)(uintptr_t)metadata);
     for (size_t i = 0; i < w->count && !failed; i++) {
-        if (mbl_json_get(header, order[i]->name)) failed = mbl_error_set(e, "cannot write %s: two tensors are called %s", w->out.path, order[i]->name);
+        if (mbl_json_get(header, order[i]->name))
+            failed = mbl_error_set(e, "cannot write %s: two tensors are called %s", w->out.path, order[i]->name);
         else mbl_json_set(&arena, header, order[i]->name, entry_of(&arena, order[i], offset));
         order[i]->begin = offset;
         offset += order[i]->bytes;
@@ -98,8 +99,8 @@ int mbl_safetensors_create(const char *path, const struct mbl_tensor *tensors, s
 int mbl_safetensors_append(struct mbl_safetensors_writer *w, size_t i, const void *data, size_t bytes, struct mbl_error *e) {
     struct slot *s = &w->slots[i];
     if (bytes > s->bytes - s->filled)
-        return mbl_error_set(e, "%s: tensor %s takes %llu bytes; %zu more than that were given", w->out.path, s->name, (unsigned long long)s->bytes,
-                             (size_t)(bytes - (s->bytes - s->filled)));
+        return mbl_error_set(e, "%s: tensor %s takes %llu bytes; %zu more than that were given", w->out.path, s->name,
+                             (unsigned long long)s->bytes, (size_t)(bytes - (s->bytes - s->filled)));
     if (mbl_output_pwrite(&w->out, data, bytes, s->begin + s->filled, e)) return -1;
     s->filled += bytes;
     return 0;
@@ -124,7 +125,8 @@ void mbl_safetensors_abandon(struct mbl_safetensors_writer *w) {
     free(w);
 }
 
-int mbl_safetensors_save(const char *path, const struct mbl_tensor *tensors, size_t count, const struct mbl_json *metadata, struct mbl_error *e) {
+int mbl_safetensors_save(const char *path, const struct mbl_tensor *tensors, size_t count, const struct mbl_json *metadata,
+                         struct mbl_error *e) {
     struct mbl_safetensors_writer *w;
     if (mbl_safetensors_create(path, tensors, count, metadata, &w, e)) return -1;
     for (size_t i = 0; i < count; i++)

@@ -134,7 +134,8 @@ TEST("copies of rows are found whatever way their numbers are written, and dropp
 TEST("every broken expectation is told with the rows that broke it") {
     const char *x = write_text("x.csv", "id,v,kind\n1,5,a\n2,17,b\n2,-1,c\n");
     bad(x,
-        "{\"label\": \"kind\", \"expect\": {\"rows\": {\"min\": 10}, \"range\": [0, 16], \"classes\": 2, \"unique\": [\"id\"], \"values\": {\"kind\": [\"a\", "
+        "{\"label\": \"kind\", \"expect\": {\"rows\": {\"min\": 10}, \"range\": [0, 16], \"classes\": 2, \"unique\": [\"id\"], \"values\": "
+        "{\"kind\": [\"a\", "
         "\"b\"]}}}",
         "expect.rows: 3 rows are left after cleaning; at least 10 are expected");
     CHECK_CONTAINS(fake.message, "x.csv:3: v is 17, not from 0 to 16");
@@ -146,7 +147,8 @@ TEST("every broken expectation is told with the rows that broke it") {
 
 TEST("expectations that hold let the step pass, with bounds compared as they are stored") {
     good(write_text("x.csv", "id,v,kind\n1,0.1,a\n2,1,b\n"),
-         "{\"label\": \"kind\", \"expect\": {\"rows\": {\"min\": 2, \"max\": 2}, \"ranges\": {\"v\": [0.1, 1]}, \"classes\": [\"a\", \"b\"], \"columns\": [\"id\", "
+         "{\"label\": \"kind\", \"expect\": {\"rows\": {\"min\": 2, \"max\": 2}, \"ranges\": {\"v\": [0.1, 1]}, \"classes\": [\"a\", "
+         "\"b\"], \"columns\": [\"id\", "
          "\"v\", \"kind\"], \"unique\": [\"id\"], \"missing\": {\"max\": 0}, \"features\": 2, \"balance\": 1}}");
 }
 
@@ -162,7 +164,8 @@ static const char *classes_file(int n, int classes) {
 }
 
 TEST("a stratified split gives each part its share of each class and each row to one part") {
-    good(classes_file(1403, 10), "{\"label\": \"kind\", \"split\": {\"train\": 0.8, \"val\": 0.1, \"test\": 0.1, \"stratify\": true, \"seed\": 7}}");
+    good(classes_file(1403, 10),
+         "{\"label\": \"kind\", \"split\": {\"train\": 0.8, \"val\": 0.1, \"test\": 0.1, \"stratify\": true, \"seed\": 7}}");
     static const char *const parts[] = {"train", "val", "test"};
     static const double shares[] = {0.8, 0.1, 0.1};
     char seen[1403] = {0};
@@ -205,7 +208,8 @@ TEST("many small classes do not starve a part") {
 }
 
 TEST("a class with fewer rows than parts stops a stratified split") {
-    bad(write_text("x.csv", "v,kind\n1,a\n2,a\n3,a\n4,a\n5,b\n"), "{\"label\": \"kind\", \"split\": {\"train\": 0.4, \"val\": 0.3, \"test\": 0.3, \"stratify\": true}}",
+    bad(write_text("x.csv", "v,kind\n1,a\n2,a\n3,a\n4,a\n5,b\n"),
+        "{\"label\": \"kind\", \"split\": {\"train\": 0.4, \"val\": 0.3, \"test\": 0.3, \"stratify\": true}}",
         "class \"b\" has 1 row, fewer than the 3 parts");
 }
 
@@ -272,8 +276,9 @@ TEST("images keep their shape, are stored as bytes and scaled by channel") {
 }
 
 TEST("JSON Lines are a table whose lines need not have all keys, and hold text") {
-    good(write_text("x.jsonl", "{\"text\": \"h\\u00e9llo, world\", \"n\": 1, \"y\": \"no\"}\n\n{\"y\": \"yes\", \"text\": \"\", \"n\": 2.5}\n"
-                               "{\"y\": \"yes\", \"text\": \"x\", \"n\": null}\n"),
+    good(write_text("x.jsonl",
+                    "{\"text\": \"h\\u00e9llo, world\", \"n\": 1, \"y\": \"no\"}\n\n{\"y\": \"yes\", \"text\": \"\", \"n\": 2.5}\n"
+                    "{\"y\": \"yes\", \"text\": \"x\", \"n\": null}\n"),
          "{\"label\": \"y\", \"text\": [\"text\"], \"clean\": {\"missing\": \"keep\"}}");
     CHECK_EQ(data.rows, 3);
     CHECK_EQ(data.text_count, 1);
@@ -375,7 +380,8 @@ TEST("files of one table must have the same columns, and lines are told with the
 
 TEST("the digits of the example are 1797 images of ten classes in even parts") {
     good(test_source("examples/digits/data/optdigits.csv.gz"),
-         "{\"label\": \"label\", \"shape\": [8, 8, 1], \"clean\": {\"duplicates\": \"drop\", \"missing\": \"drop\"}, \"expect\": {\"rows\": {\"min\": 1500}, \"classes\": "
+         "{\"label\": \"label\", \"shape\": [8, 8, 1], \"clean\": {\"duplicates\": \"drop\", \"missing\": \"drop\"}, \"expect\": "
+         "{\"rows\": {\"min\": 1500}, \"classes\": "
          "10, \"range\": [0, 16]}, \"split\": {\"train\": 0.8, \"val\": 0.1, \"test\": 0.1, \"stratify\": true, \"seed\": 7}}");
     CHECK_EQ(data.schema.class_count, 10);
     CHECK_STR(data.schema.classes[9], "9");

@@ -25,8 +25,10 @@ TEST("what the format forbids is refused, and the message names the tensor") {
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 3, "leave the file's 3 bytes"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5, "1 bytes behind the last tensor"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2, "a hole of 1 bytes before tensor a"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}", 3, "tensors a and b overlap"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "the key \"a\" twice"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}", 3,
+         "tensors a and b overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1,
+         "the key \"a\" twice"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]}}", 0, "its shape overflows"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[0,4611686018427387904,4],\"data_offsets\":[0,0]}}", 0, "its shape overflows"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4, "dimension 0 is no whole number"},
@@ -51,7 +53,8 @@ TEST("what the format forbids is refused, and the message names the tensor") {
 }
 
 TEST("a header's length is not believed") {
-    static const unsigned char huge[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, '{', '}'}, more[] = {3, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
+    static const unsigned char huge[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, '{', '}'},
+                               more[] = {3, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
     struct mbl_safetensors s;
     struct mbl_error e;
     CHECK(mbl_safetensors_parse(huge, sizeof huge, "x", &s, &e));
@@ -64,7 +67,9 @@ TEST("a header's length is not believed") {
 TEST("empty tensors, scalars and padding are fine") {
     struct mbl_safetensors s;
     struct mbl_error e;
-    int failed = parse_with("{\"e\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[4,4]},\"s\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}   ", 4, &s, &e);
+    int failed = parse_with("{\"e\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[4,4]},\"s\":{\"dtype\":\"F32\",\"shape\":[],"
+                            "\"data_offsets\":[0,4]}}   ",
+                            4, &s, &e);
     CHECKF(!failed, "%s", e.text);
     CHECK_EQ(mbl_tensor_count(mbl_safetensors_find(&s, "s")), 1);
     CHECK_EQ(mbl_tensor_count(mbl_safetensors_find(&s, "e")), 0);
@@ -128,10 +133,21 @@ TEST("elements of every type become float32") {
         enum mbl_dtype type;
         unsigned char bytes[8];
         float value;
-    } cases[] = {{MBL_U8, {200}, 200}, {MBL_I8, {0xff}, -1}, {MBL_BOOL, {1}, 1}, {MBL_I16, {0xfe, 0xff}, -2}, {MBL_U16, {0xfe, 0xff}, 65534},
-                 {MBL_I32, {0xff, 0xff, 0xff, 0xff}, -1}, {MBL_U32, {0, 0, 0, 0x80}, 2147483648.0f}, {MBL_F16, {0, 0x3c}, 1}, {MBL_F16, {1, 0}, 0x1p-24f},
-                 {MBL_F16, {0xff, 0x7b}, 65504}, {MBL_BF16, {0x80, 0xbf}, -1}, {MBL_F32, {0, 0, 0x20, 0x41}, 10}, {MBL_F64, {0, 0, 0, 0, 0, 0, 0xf8, 0x3f}, 1.5f},
-                 {MBL_I64, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, -1}, {MBL_U64, {0, 1}, 256}};
+    } cases[] = {{MBL_U8, {200}, 200},
+                 {MBL_I8, {0xff}, -1},
+                 {MBL_BOOL, {1}, 1},
+                 {MBL_I16, {0xfe, 0xff}, -2},
+                 {MBL_U16, {0xfe, 0xff}, 65534},
+                 {MBL_I32, {0xff, 0xff, 0xff, 0xff}, -1},
+                 {MBL_U32, {0, 0, 0, 0x80}, 2147483648.0f},
+                 {MBL_F16, {0, 0x3c}, 1},
+                 {MBL_F16, {1, 0}, 0x1p-24f},
+                 {MBL_F16, {0xff, 0x7b}, 65504},
+                 {MBL_BF16, {0x80, 0xbf}, -1},
+                 {MBL_F32, {0, 0, 0x20, 0x41}, 10},
+                 {MBL_F64, {0, 0, 0, 0, 0, 0, 0xf8, 0x3f}, 1.5f},
+                 {MBL_I64, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, -1},
+                 {MBL_U64, {0, 1}, 256}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         unsigned char shifted[9]; /* misaligned */
         float out;
