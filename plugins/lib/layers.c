@@ -94,7 +94,7 @@ static size_t lay_out(struct mbl_model *m, struct mbl_net *n, void *block, int64
         l->argmax = weighted ? NULL : carve(&c, out, sizeof(int32_t));
         l->patches = m->quantized && weighted ? carve(&c, in, 1) : NULL;
         if (m->quantized && l->kind == MBL_CONVOLUTION)
-            carve(&c, rows * l->out[0] * l->out[1] * l->window.kernel_h * l->window.kernel_w * l->in[2], 1); /* right behind: see convolve_int8 */
+            carve(&c, rows * l->out[0] * l->out[1] * l->window.kernel_h * l->window.kernel_w * l->in[2], 1); /* right behind: see forward_int8 */
         if (in > widest) widest = in;
         if (out > widest) widest = out;
     }

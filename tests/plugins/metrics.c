@@ -85,7 +85,7 @@ TEST("an answer that is no number is an error that names the row")
 {
     static const float z[2][2] = {{1, 2}, {NAN, 1}};
     static const int32_t y[2] = {0, 1};
-    struct mbl_arena arena = {0};
+    static struct mbl_arena arena;
     struct mbl_scores s;
     struct mbl_error e;
     CHECK_EQ(mbl_score(MBL_CLASSES, 2, 2, &z[0][0], y, NULL, &arena, &s, &e), -1);
@@ -96,7 +96,7 @@ TEST("figures that don't exist are left out: no area under the curve with one cl
 {
     static const float z[3] = {1, 2, 3}, same[3] = {4, 4, 4};
     static const int32_t y[3] = {1, 1, 1};
-    struct mbl_arena arena = {0};
+    static struct mbl_arena arena;
     static const char *const classes[] = {"no", "yes"};
     struct mbl_schema schema = {.classes = classes, .class_count = 2};
     struct mbl_scores s = score(MBL_BINARY, 2, 3, z, y, NULL);

@@ -16,7 +16,7 @@ static struct mbk *open_cpu(void) {
     char message[256];
     struct mbk_options one = {.threads = 1};
     if (mbk_open("cpu", &one, &k, message, sizeof message)) FAIL("%s", message);
-    return k;
+    return kept(k);
 }
 
 static struct mbl_json *parse(const char *text) {
@@ -26,7 +26,7 @@ static struct mbl_json *parse(const char *text) {
 }
 
 static char *in(const char *name) {
-    return mbl_printf("%s/%s", test_folder(), name);
+    return mbl_arena_printf(&arena, "%s/%s", test_folder(), name);
 }
 
 /* A model of that shape for such data, with starting weights. */
@@ -37,7 +37,7 @@ static struct mbl_model *make_model(struct mbk *k, const char *shape, const stru
     if (mbl_schema_parse(small_schema(s, &arena), &arena, &schema, &error) || mbl_model_config(parse(shape), &schema, &arena, &config, &error) ||
         mbl_model_create(k, config, &m, &error) || mbl_model_allocate(m, &error) || mbl_model_initialize(m, 7, &error))
         FAIL("%s", error.text);
-    return m;
+    return kept(m);
 }
 
 /* -- gradients */
@@ -56,7 +56,7 @@ static void check_gradients(const char *shape, const struct small *s) {
     struct mbk *k = open_cpu();
     struct mbl_model *m = make_model(k, shape, s);
     const int64_t rows = 5, n = rows * s->features;
-    float *x = calloc((size_t)n, sizeof *x), *c = calloc((size_t)(rows * m->outputs), sizeof *c), *d = calloc((size_t)(rows * m->outputs), sizeof *d);
+    float *x = kept(calloc((size_t)n, sizeof *x)), *c = kept(calloc((size_t)(rows * m->outputs), sizeof *c)), *d = kept(calloc((size_t)(rows * m->outputs), sizeof *d));
     for (int64_t i = 0; i < n; i++) x[i] = (float)(small_random(5, (uint64_t)i) * 2 - 1);
     for (int64_t i = 0; i < rows * m->outputs; i++) d[i] = c[i] = (float)(small_random(6, (uint64_t)i) * 2 - 1);
     struct mbl_batch b = {.x = mbk_tensor2(x, MBK_F32, rows, s->features), .training = true, .seed = 3, .offset = 0};
@@ -81,8 +81,6 @@ static void check_gradients(const char *shape, const struct small *s) {
         }
     }
     CHECK(checked >= 8);
-    mbl_model_free(m);
-    mbk_close(k);
 }
 
 static const struct small six = {.rows = 40, .features = 6, .classes = 3, .seed = 1, .noise = 1};
@@ -132,7 +130,7 @@ TEST("a model that was saved and loaded answers with the same bits")
         for (int n = 0; n < 72 * 4; n++) x[n] = (float)small_random(8, (uint64_t)n);
         if (mbl_model_save(m, in("m"), &error) || mbl_model_load(k, in("m"), &again, &error)) FAIL("%s", error.text);
         answers(m, x, 4, a);
-        answers(again, x, 4, b);
+        answers(kept(again), x, 4, b);
         CHECK_MEM(a, b, sizeof a);
     }
 }
@@ -141,7 +139,7 @@ TEST("on disk, weights have PyTorch's shapes and order")
 {
     struct mbk *k = open_cpu();
     struct mbl_model *m = make_model(k, "{\"kind\": \"cnn\", \"channels\": [3], \"hidden\": [5], \"kernel\": 3}", &picture);
-    struct mbl_safetensors file;
+    static struct mbl_safetensors file;
     if (mbl_model_save(m, in("m"), &error) || mbl_safetensors_open(in("m/model.safetensors"), &file, &error)) FAIL("%s", error.text);
     const struct mbl_tensor *conv = mbl_safetensors_find(&file, "convs.0.weight"), *linear = mbl_safetensors_find(&file, "layers.0.weight");
     CHECK(conv && linear);
@@ -178,6 +176,8 @@ static void edit_config(const char *from, const char *to) {
     mbl_buf_adds(&edited, to);
     mbl_buf_adds(&edited, at + strlen(from));
     if (mbl_file_write(in("m/config.json"), edited.data, edited.len, &error)) FAIL("%s", error.text);
+    mbl_buf_free(&text);
+    mbl_buf_free(&edited);
 }
 
 static const struct {
@@ -221,10 +221,12 @@ TEST_TABLE
 static void save_tensors(void (*change)(struct mbl_tensor *t, size_t *count)) {
     struct mbk *k = open_cpu();
     struct mbl_model *m = make_model(k, "{\"kind\": \"mlp\", \"hidden\": [8]}", &six);
-    struct mbl_safetensors file;
+    static struct mbl_safetensors file;
     struct mbl_tensor t[8];
     if (mbl_model_save(m, in("m"), &error) || mbl_safetensors_open(in("m/model.safetensors"), &file, &error)) FAIL("%s", error.text);
     size_t count = file.count;
+    kept(file.tensors);
+    kept(file.arena.blocks);
     memcpy(t, file.tensors, count * sizeof *t);
     change(t, &count);
     if (mbl_safetensors_save(in("m/model.safetensors"), t, count, NULL, &error)) FAIL("%s", error.text);
@@ -259,6 +261,7 @@ TEST("a folder without weights, or with half of them, is refused")
     struct mbl_buf b = {0};
     if (mbl_file_read(in("m/model.safetensors"), 1 << 20, &b, &error)) FAIL("%s", error.text);
     CHECK_EQ(truncate(in("m/model.safetensors"), (off_t)b.len - 4), 0);
+    mbl_buf_free(&b);
     expect_refused(in("m"), "model.safetensors");
     unlink(in("m/model.safetensors"));
     expect_refused(in("m"), "model.safetensors");
@@ -286,17 +289,18 @@ TEST("int8 weights are within half a step of the float ones, channel by channel"
     struct mbk *k = open_cpu();
     struct small part = picture;
     struct mbl_model *m = make_model(k, "{\"kind\": \"cnn\", \"channels\": [3], \"hidden\": [6]}", &picture), *q;
-    struct mbl_feed feed;
+    static struct mbl_feed feed;
     struct mbl_quantize_options o = {.percentile = 100, .batch = 16};
     struct mbl_quantize_report report;
     small_write(in("part"), &part, NULL);
     if (mbl_feed_open(&feed, m, in("part"), &error) || mbl_quantize(m, &feed, &o, &q, &report, &error)) FAIL("%s", error.text);
+    kept(q);
     CHECK_EQ(report.layers, 3);
     CHECK(report.weight_error > 0 && report.weight_error < 0.01);
     static const char *const names[] = {"convs.0", "layers.0", "head"};
     for (int l = 0; l < 3; l++) {
-        const struct mbl_parameter *w = mbl_model_find(m, mbl_printf("%s.weight", names[l])), *i8 = mbl_model_find(q, w->name);
-        const float *scales = mbl_model_find(q, mbl_printf("%s.weight_scale", names[l]))->value.data;
+        const struct mbl_parameter *w = mbl_model_find(m, mbl_arena_printf(&arena, "%s.weight", names[l])), *i8 = mbl_model_find(q, w->name);
+        const float *scales = mbl_model_find(q, mbl_arena_printf(&arena, "%s.weight_scale", names[l]))->value.data;
         int64_t per_channel = mbk_count(&w->value) / w->value.shape[0];
         for (int64_t i = 0; i < mbk_count(&w->value); i++) {
             double exact = ((float *)w->value.data)[i], back = ((int8_t *)i8->value.data)[i] * (double)scales[i / per_channel];
@@ -319,13 +323,15 @@ TEST("a quantized model that was saved and loaded answers with the same bits; qu
     struct mbk *k = open_cpu();
     struct small part = picture;
     struct mbl_model *m = make_model(k, "{\"kind\": \"cnn\", \"channels\": [3], \"hidden\": [6]}", &picture), *q, *again, *twice;
-    struct mbl_feed feed;
+    static struct mbl_feed feed;
     struct mbl_quantize_options o = {.percentile = 99.9, .batch = 16};
     struct mbl_quantize_report report;
     small_write(in("part"), &part, NULL);
     if (mbl_feed_open(&feed, m, in("part"), &error) || mbl_quantize(m, &feed, &o, &q, &report, &error) || mbl_model_save(q, in("q"), &error) ||
         mbl_model_load(k, in("q"), &again, &error))
         FAIL("%s", error.text);
+    kept(q);
+    kept(again);
     float a[40 * 3], b[40 * 3];
     if (mbl_predict(q, &feed, 0, 40, 7, a, &error) || mbl_predict(again, &feed, 0, 40, 16, b, &error)) FAIL("%s", error.text);
     CHECK_MEM(a, b, sizeof a);

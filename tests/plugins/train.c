@@ -17,8 +17,16 @@ static const struct small images = {.rows = 150, .features = 36, .classes = 3, .
 #define CNN "\"model\": {\"kind\": \"cnn\", \"channels\": [4, 8], \"hidden\": [16]}"
 #define FAST "\"optimizer\": {\"kind\": \"adamw\", \"lr\": 0.01}, \"batch\": 16"
 
+static struct mbl_arena arena; /* of what lasts as long as the process */
+
 static char *in(const char *name) {
-    return mbl_printf("%s/%s", test_folder(), name);
+    return mbl_arena_printf(&arena, "%s/%s", test_folder(), name);
+}
+
+static int run_fake(struct fake *f) {
+    int status = fake_run(f);
+    kept(f->arena.blocks);
+    return status;
 }
 
 /* Parts of the same kind from other seeds. */
@@ -41,7 +49,7 @@ static void prepare(struct fake *f, const char *plugin, const char *params, cons
 
 static void train(struct fake *f, const char *params, const char *model) {
     prepare(f, "train", params, model);
-    if (fake_run(f) != MB_OK) FAIL("train: %s", f->message);
+    if (run_fake(f) != MB_OK) FAIL("train: %s", f->message);
 }
 
 static void evaluate(struct fake *f, const char *model, const char *baseline) {
@@ -50,7 +58,7 @@ static void evaluate(struct fake *f, const char *model, const char *baseline) {
     fake_path(f, "data", in("test"));
     if (baseline) fake_path(f, "baseline", in(baseline));
     fake_path(f, "metrics", in("metrics.json"));
-    if (fake_run(f) != MB_OK) FAIL("evaluate: %s", f->message);
+    if (run_fake(f) != MB_OK) FAIL("evaluate: %s", f->message);
 }
 
 static void quantize(struct fake *f, const char *model, const char *out) {
@@ -58,15 +66,25 @@ static void quantize(struct fake *f, const char *model, const char *out) {
     fake_path(f, "source", in(model));
     fake_path(f, "calibrate", in("val"));
     fake_path(f, "model", in(out));
-    if (fake_run(f) != MB_OK) FAIL("quantize: %s", f->message);
+    if (run_fake(f) != MB_OK) FAIL("quantize: %s", f->message);
+}
+
+/* A file's bytes. */
+static struct mbl_buf content(const char *name) {
+    struct mbl_buf b = {0};
+    struct mbl_error e;
+    if (mbl_file_read(in(name), 1 << 24, &b, &e)) FAIL("%s", e.text);
+    kept(b.data);
+    return b;
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct mbl_buf x = content(a), y = content(b);
+    return x.len == y.len && !memcmp(x.data, y.data, x.len);
 }
 
 static void expect_same_file(const char *a, const char *b) {
-    struct mbl_buf x = {0}, y = {0};
-    struct mbl_error e;
-    if (mbl_file_read(in(a), 1 << 24, &x, &e) || mbl_file_read(in(b), 1 << 24, &y, &e)) FAIL("%s", e.text);
-    CHECK_EQ(x.len, y.len);
-    CHECKF(!memcmp(x.data, y.data, x.len), "%s and %s differ", a, b);
+    CHECKF(same_file(a, b), "%s and %s differ", a, b);
 }
 
 
@@ -125,12 +143,12 @@ TEST("the metrics file is canonical, has the figures of model and baseline, and 
     struct fake f;
     struct mbl_json *t;
     struct mbl_error e;
-    struct mbl_buf first = {0}, second = {0};
     write_parts(&blobs);
     train(&f, "{" MLP ", " FAST ", \"epochs\": 5}", "m");
     train(&f, "{" MLP ", " FAST ", \"epochs\": 1}", "early");
     evaluate(&f, "m", "early");
-    if (mbl_file_read(in("metrics.json"), 1 << 20, &first, &e) || mbl_json_read(in("metrics.json"), &f.arena, &t, &e)) FAIL("%s", e.text);
+    struct mbl_buf first = content("metrics.json");
+    if (mbl_json_read(in("metrics.json"), &arena, &t, &e)) FAIL("%s", e.text);
     CHECK_EQ(mbl_json_get_int(t, "rows", 0), 100);
     CHECK_NEAR(mbl_json_get_float(t, "accuracy", -1), fake_value(&f, "accuracy"), 0);
     CHECK_NEAR(mbl_json_get_float(mbl_json_get(t, "baseline"), "log_loss", -1), fake_value(&f, "baseline_log_loss"), 0);
@@ -139,8 +157,7 @@ TEST("the metrics file is canonical, has the figures of model and baseline, and 
     CHECK(fake_value(&f, "latency_ms") > 0);
     CHECK(fake_value(&f, "peak_memory_bytes") > 1e5);
     evaluate(&f, "m", "early");
-    if (mbl_file_read(in("metrics.json"), 1 << 20, &second, &e)) FAIL("%s", e.text);
-    CHECK_STR(second.data, first.data);
+    CHECK_STR(content("metrics.json").data, first.data);
 }
 
 static void distill(struct fake *f, const char *params, const char *teacher, const char *model) {
@@ -158,9 +175,9 @@ TEST("with alpha 1 a student becomes its teacher: of three classes, of two, and 
         write_parts(kinds[i]);
         train(&f, "{" MLP ", " FAST ", \"epochs\": 20}", "m");
         distill(&f, "{" MLP ", " FAST ", \"epochs\": 150, \"seed\": 9, \"alpha\": 1, \"temperature\": 3}", "m", "s");
-        if (fake_run(&f) != MB_OK) FAIL("distill: %s", f.message);
+        if (run_fake(&f) != MB_OK) FAIL("distill: %s", f.message);
         evaluate(&f, "s", "m");
-        if (mbl_json_read(in("metrics.json"), &f.arena, &t, &e)) FAIL("%s", e.text);
+        if (mbl_json_read(in("metrics.json"), &arena, &t, &e)) FAIL("%s", e.text);
         const char *figure = kinds[i]->classes ? "log_loss" : "rmse";
         double mine = mbl_json_get_float(t, figure, -1), its = mbl_json_get_float(mbl_json_get(t, "baseline"), figure, -2);
         CHECKF(fabs(mine - its) < 0.05 * (kinds[i]->classes ? 1 : its + 1), "kind %d: %s %g, the teacher's %g", i, figure, mine, its);
@@ -175,7 +192,7 @@ TEST("with alpha 0 a student learns as if it had no teacher, to the bit")
         write_parts(kinds[i]);
         train(&f, "{" MLP ", " FAST ", \"epochs\": 4}", "m");
         distill(&f, "{" MLP ", " FAST ", \"epochs\": 4, \"alpha\": 0}", "m", "s");
-        if (fake_run(&f) != MB_OK) FAIL("distill: %s", f.message);
+        if (run_fake(&f) != MB_OK) FAIL("distill: %s", f.message);
         expect_same_file("m/model.safetensors", "s/model.safetensors");
     }
 }
@@ -187,7 +204,7 @@ TEST("a teacher of other data is refused")
     train(&f, "{" MLP ", " FAST ", \"epochs\": 1}", "m");
     write_parts(&blobs);
     distill(&f, "{" MLP "}", "m", "s");
-    CHECK_EQ(fake_run(&f), MB_FAILED);
+    CHECK_EQ(run_fake(&f), MB_FAILED);
     CHECK_CONTAINS(f.message, "was not made for these data");
 }
 
@@ -200,11 +217,7 @@ TEST("the same seed gives the same bits, another seed others")
     expect_same_file("a/model.safetensors", "b/model.safetensors");
     expect_same_file("a/config.json", "b/config.json");
     train(&f, "{\"model\": {\"kind\": \"cnn\", \"channels\": [4], \"hidden\": [16], \"dropout\": 0.3}, \"epochs\": 3, \"seed\": 2}", "c");
-    struct mbl_buf x = {0}, y = {0};
-    struct mbl_error e;
-    if (mbl_file_read(in("a/model.safetensors"), 1 << 24, &x, &e) || mbl_file_read(in("c/model.safetensors"), 1 << 24, &y, &e)) FAIL("%s", e.text);
-    CHECK_EQ(x.len, y.len);
-    CHECK(memcmp(x.data, y.data, x.len) != 0);
+    CHECK(!same_file("a/model.safetensors", "c/model.safetensors"));
 }
 
 /* -- stopping and going on */
@@ -227,7 +240,7 @@ TEST("a training that is stopped after any number of steps goes on from its chec
             write_parts(kinds[i]);
             prepare(&f, "train", resumable[i], "whole");
             fake_path(&f, "log", in("whole.log"));
-            if (fake_run(&f) != MB_OK) FAIL("%s", f.message);
+            if (run_fake(&f) != MB_OK) FAIL("%s", f.message);
             if (mbl_folder_make(in("checkpoints"), &e)) FAIL("%s", e.text);
             unlink(in("checkpoints/checkpoint.safetensors"));
             int status = MB_CANCELLED;
@@ -236,7 +249,7 @@ TEST("a training that is stopped after any number of steps goes on from its chec
                 fake_path(&f, "log", in("parts.log"));
                 f.checkpoints = in("checkpoints");
                 f.cancel_after = steps + 1;
-                status = fake_run(&f);
+                status = run_fake(&f);
                 CHECK(runs < 100);
                 CHECK_STR(f.warnings, "");
             }
@@ -249,7 +262,6 @@ TEST("a training that is stopped after any number of steps goes on from its chec
 TEST("a damaged checkpoint is passed over with a warning, and training starts anew to the same bits")
 {
     struct fake f;
-    struct mbl_buf b = {0};
     struct mbl_error e;
     write_parts(&blobs);
     train(&f, resumable[0], "whole");
@@ -257,15 +269,15 @@ TEST("a damaged checkpoint is passed over with a warning, and training starts an
     prepare(&f, "train", resumable[0], "cut");
     f.checkpoints = in("checkpoints");
     f.cancel_after = 9;
-    CHECK_EQ(fake_run(&f), MB_CANCELLED);
-    if (mbl_file_read(in("checkpoints/checkpoint.safetensors"), 1 << 24, &b, &e)) FAIL("%s", e.text);
+    CHECK_EQ(run_fake(&f), MB_CANCELLED);
+    struct mbl_buf b = content("checkpoints/checkpoint.safetensors");
     for (size_t at = 3; at < b.len; at += b.len / 7) {
         b.data[at] ^= 4;
         if (mbl_file_write(in("checkpoints/checkpoint.safetensors"), b.data, at % 2 ? b.len : at, &e)) FAIL("%s", e.text);
         b.data[at] ^= 4;
         prepare(&f, "train", resumable[0], "parts");
         f.checkpoints = in("checkpoints");
-        if (fake_run(&f) != MB_OK) FAIL("%s", f.message);
+        if (run_fake(&f) != MB_OK) FAIL("%s", f.message);
         CHECK_CONTAINS(f.warnings, "the checkpoint can't be used");
         expect_same_file("whole/model.safetensors", "parts/model.safetensors");
     }
@@ -293,7 +305,7 @@ TEST("early stopping ends before the epochs do and keeps the best epoch's weight
 static void refuse(const char *params, const char *part) {
     struct fake f;
     prepare(&f, "train", params, "m");
-    CHECK_EQ(fake_run(&f), MB_FAILED);
+    CHECK_EQ(run_fake(&f), MB_FAILED);
     CHECK_CONTAINS(f.message, part);
 }
 

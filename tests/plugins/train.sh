@@ -195,6 +195,27 @@ LUA
     expect_restored student small scores
 }
 
+test_each_optimizer_schedule_and_kind_of_model_trains_by_its_constructor() {
+    repo <<'LUA'
+local function one(name, t)
+  t.data, t.model, t.epochs = points, t.model or mlp { hidden = { 4 } }, 3
+  train(name)(t)
+end
+one("sgd", { optimizer = sgd { lr = 0.1, momentum = 0.9, nesterov = true } })
+one("adam", { optimizer = adam { lr = 0.01, beta1 = 0.8, weight_decay = 0.1 }, clip = 1 })
+one("adamw", { optimizer = adamw { lr = 0.01, beta2 = 0.99, eps = 1e-6 }, class_weights = "balanced" })
+one("constant", { schedule = constant { warmup = 1 } })
+one("cosine", { schedule = cosine { warmup = 0.5, final = 0.1 } })
+one("linear_decay", { schedule = linear_decay { final = 0.1 } })
+one("step_decay", { schedule = step_decay { every = 1, factor = 0.5 } })
+one("logistic", { model = logistic {} })
+one("gelu", { model = mlp { hidden = { 4, 4 }, activation = "gelu", dropout = 0.1 } })
+LUA
+    build
+    expect_file build/{sgd,adam,adamw,constant,cosine,linear_decay,step_decay,logistic,gelu}/model.safetensors
+    expect_same "$(for m in build/*/; do [[ ! -e $m/model.safetensors ]] || sha "$m/model.safetensors"; done | sort | uniq -d)" ""
+}
+
 test_the_log_has_a_line_of_json_for_each_epoch() {
     repo <<<'train "m" { data = points, model = mlp { hidden = { 8 } }, epochs = 4, log = "build/m.jsonl" }'
     build
