@@ -1,4 +1,4 @@
-/* philox.h: Philox4x32-10 for 16 counters at once, a lane each (see mbk_philox for its source). To be used inside CPU_CLONES functions. */
+/* philox.h: Philox4x32-10 for 16 counters at once, a lane each (see mbk_philox for its source). */
 #ifndef MBK_CPU_PHILOX_H
 #define MBK_CPU_PHILOX_H
 
@@ -6,7 +6,12 @@
 
 enum { PHILOX_LANES = 16, PHILOX_WORDS = 4 * PHILOX_LANES };
 
-/* The words of PHILOX_LANES counters from `counter` on, in the elements' order. */
+/* The words of PHILOX_LANES counters from `counter` on, in the elements' order: the fastest there is for a stream's processor. */
+struct mbk;
+typedef void cpu_philox(uint64_t seed, uint64_t counter, uint32_t out[PHILOX_WORDS]);
+cpu_philox *cpu_philox_of(const struct mbk *k);
+
+/* The same in C, to be used inside CPU_CLONES functions. */
 static inline __attribute__((always_inline)) void philox_words(uint64_t seed, uint64_t counter, uint32_t out[PHILOX_WORDS])
 {
     uint32_t c0[PHILOX_LANES], c1[PHILOX_LANES], c2[PHILOX_LANES], c3[PHILOX_LANES];

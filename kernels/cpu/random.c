@@ -8,13 +8,8 @@
 
 enum { WORDS = PHILOX_WORDS };
 
-CPU_CLONES static void philox_block(uint64_t seed, uint64_t counter, uint32_t out[WORDS])
-{
-    philox_words(seed, counter, out);
-}
-
 struct work {
-    void (*philox)(uint64_t seed, uint64_t counter, uint32_t out[WORDS]);
+    cpu_philox *philox;
     uint64_t seed, offset;
     const struct mbk_tensor *x, *y;
     float a, b;     /* mean and deviation; least and most; nothing and factor */
@@ -40,11 +35,7 @@ static void work_body(void *context, int64_t first, int64_t end, int worker)
 
 static int run(struct mbk *k, struct work w, int cost)
 {
-    w.philox = philox_plain;
-#ifdef __x86_64__
-    if (cpu_of(k)->level >= CPU_AVX2)
-        w.philox = philox_avx2;
-#endif
+    w.philox = cpu_philox_of(k);
     int64_t grain = (cpu_grain(cost) + WORDS - 1) / WORDS * WORDS;
     cpu_parallel(k, mbk_count(w.y), grain, work_body, &w);
     return 0;
