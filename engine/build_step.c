@@ -222,7 +222,7 @@ static int discovered_inputs(struct build_step *bs, struct state_input *out, uin
         const char *path;
         struct err outside;
         if (graph_normalize(g, bs->discovered[i], &path, &outside)) path = bs->discovered[i]; /* system headers lie outside */
-        else path = arena_strdup(&g->arena, path);
+        path = arena_strdup(&g->arena, path); /* the record outlives the run */
         uint32_t file = graph_file(g, path), producer = graph_producer(g, file);
         bool given = false;
         for (uint32_t k = 0; k < step->input_count; k++) given |= step->inputs[k].file == file;
