@@ -187,9 +187,11 @@ int fill_missing(struct table *t, const struct rows *train, struct mbl_error *e)
     for (size_t i = 0; i < t->column_count; i++) {
         struct column *c = &t->columns[i];
         bool any = false;
-        if (c->is_label || c->is_group || c->kind == MBL_TEXT || c->bytes || c->width > 1) continue;
+        if (c->is_label || c->is_group || c->kind == MBL_TEXT || c->bytes) continue;
         for (size_t row = 0; row < t->rows && !any; row++) any = table_is_missing(c, row);
         if (!any) continue;
+        if (c->width > 1)
+            return mbl_error_set(e, "clean.missing = \"mean\" is for tables; %s holds arrays: drop such rows or keep them", c->name);
         if (c->kind == MBL_NUMERIC ? fill_number(c, t->rows, train, e) : fill_category(c, t->rows, train, e)) return -1;
         c->filled = true;
     }

@@ -43,7 +43,10 @@ static const struct mb_param most_fields[] = {
 
 static const struct mb_param expect_fields[] = {
     {.name = "rows", .type = MB_TABLE, .fields = bound_fields, .unit = "rows", .help = "how many rows are left after cleaning"},
-    {.name = "columns", .type = MB_LIST, .element = MB_STRING, .help = "the source has just these columns, in this order"},
+    {.name = "columns",
+     .type = MB_LIST,
+     .element = MB_STRING,
+     .help = "label and features, and a group, are just these columns, in this order"},
     {.name = "features", .type = MB_INT, .least = 0, .most = 1e9, .help = "how many features there are"},
     {.name = "classes", .type = MB_ANY, .help = "how many classes there are, or their names"},
     {.name = "range", .type = MB_LIST, .element = MB_FLOAT, .help = "least and greatest value of all numeric features"},

@@ -9,6 +9,7 @@ struct csv_records {
     struct records records;
     struct mbl_csv csv;
     struct mbl_arena arena;
+    struct dictionary names; /* to see that no two are alike */
     struct cell *cells;
     size_t width;
     bool waiting; /* the first row was no header and is still to be given out */
@@ -23,6 +24,7 @@ static void csv_close(struct records *r) {
     mbl_csv_close(&c->csv);
     mbl_stream_close(c->records.stream);
     mbl_arena_free(&c->arena);
+    dictionary_free(&c->names);
     free(c->cells);
     free(c);
 }
@@ -72,9 +74,8 @@ static int read_header(struct csv_records *c, const struct options *o, bool head
         else if (!header) names[i] = mbl_arena_printf(&c->arena, "c%zu", i + 1);
         else if (cell.length) names[i] = mbl_arena_strndup(&c->arena, cell.text, cell.length);
         else return mbl_error_set(e, "%s:%lld: column %zu has no name in the header", file, (long long)c->csv.line, i + 1);
-        for (size_t k = 0; k < i; k++)
-            if (!strcmp(names[k], names[i]))
-                return mbl_error_set(e, "%s:%lld: two columns are called \"%.200s\"", file, (long long)c->csv.line, names[i]);
+        if (dictionary_add(&c->names, names[i], strlen(names[i])) < i)
+            return mbl_error_set(e, "%s:%lld: two columns are called \"%.200s\"", file, (long long)c->csv.line, names[i]);
     }
     c->records.names = names;
     c->records.name_count = c->records.cell_count = c->width;

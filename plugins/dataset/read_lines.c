@@ -15,10 +15,11 @@ struct line_records {
     size_t at;
     int64_t next_line;
     bool ended;
-    struct mbl_arena names_arena, arena; /* of the column names; of the record */
-    const char **names;
-    size_t name_cap, cell_cap;
+    struct mbl_arena arena;      /* of the record */
+    struct dictionary keys;      /* JSON Lines: those met so far */
+    const char *name;            /* text: the one column's */
     struct cell *cells;
+    size_t cell_cap;
     struct mbl_buf values;       /* of cells that are no strings */
 };
 
@@ -31,9 +32,8 @@ static void lines_close(struct records *r) {
     mbl_stream_close(r->stream);
     mbl_buf_free(&l->block);
     mbl_buf_free(&l->values);
-    mbl_arena_free(&l->names_arena);
     mbl_arena_free(&l->arena);
-    free(l->names);
+    dictionary_free(&l->keys);
     free(l->cells);
     free(l);
 }
@@ -86,8 +86,7 @@ static struct line_records *lines_new(struct mbl_stream *stream, int (*next)(str
 
 static int text_next(struct records *r, struct mbl_error *e) {
     struct line_records *l = lines_of(r);
-    int got = next_line(l, &l->cells[0].text, &l->cells[0].length, e);
-    return got;
+    return next_line(l, &l->cells[0].text, &l->cells[0].length, e);
 }
 
 int records_open_text(struct mbl_stream *stream, const struct options *o, struct records **out, struct mbl_error *e) {
@@ -97,11 +96,10 @@ int records_open_text(struct mbl_stream *stream, const struct options *o, struct
         return -1;
     }
     struct line_records *l = lines_new(stream, text_next);
-    l->names = mbl_alloc(sizeof *l->names);
-    l->names[0] = o->columns.count ? o->columns.items[0] : "text";
+    l->name = o->columns.count ? o->columns.items[0] : "text";
     l->cells = mbl_alloc(sizeof *l->cells);
     l->cells[0].quoted = true;
-    l->records.names = l->names;
+    l->records.names = &l->name;
     l->records.cells = l->cells;
     l->records.name_count = l->records.cell_count = 1;
     *out = &l->records;
@@ -111,13 +109,11 @@ int records_open_text(struct mbl_stream *stream, const struct options *o, struct
 /* -- JSON Lines */
 
 static size_t column_of(struct line_records *l, const char *key, size_t guess) {
-    if (guess < l->records.name_count && !strcmp(l->names[guess], key)) return guess; /* most lines have the same order */
-    for (size_t i = 0; i < l->records.name_count; i++)
-        if (!strcmp(l->names[i], key)) return i;
-    l->names = mbl_grow(l->names, &l->name_cap, l->records.name_count + 1, sizeof *l->names);
-    l->names[l->records.name_count] = mbl_arena_strdup(&l->names_arena, key);
-    l->records.names = l->names;
-    return l->records.name_count++;
+    if (guess < l->keys.count && !strcmp(l->keys.names[guess], key)) return guess; /* most lines have the same order */
+    size_t i = dictionary_add(&l->keys, key, strlen(key));
+    l->records.names = l->keys.names;
+    l->records.name_count = l->keys.count;
+    return i;
 }
 
 static int jsonl_next(struct records *r, struct mbl_error *e) {

@@ -29,9 +29,10 @@ struct loading {
     struct reading *r;
     int (*open)(struct mbl_stream *, const struct options *, struct records **, struct mbl_error *);
     struct mbl_arena arena;
-    const char **names;        /* of all columns, over all files */
+    struct dictionary names;   /* of all columns, over all files */
     struct survey *surveys;    /* beside them */
-    size_t count, name_cap, survey_cap;
+    size_t count, survey_cap;
+    size_t *filled;            /* by column: the number of records after the last one that had it */
     size_t *places, place_cap, placed; /* column of the current file → column of all */
     size_t rows, pass;
     struct table *table;
@@ -47,15 +48,14 @@ static bool is_na(const struct options *o, const struct cell *cell) {
 /* Columns that the current file has and that were not met yet. */
 static void place_columns(struct loading *l, const struct records *records) {
     for (; l->placed < records->name_count; l->placed++) {
-        size_t i = 0;
-        while (i < l->count && strcmp(l->names[i], records->names[l->placed])) i++;
+        const char *name = records->names[l->placed];
+        size_t i = dictionary_add(&l->names, name, strlen(name));
         l->places = mbl_grow(l->places, &l->place_cap, l->placed + 1, sizeof *l->places);
         l->places[l->placed] = i;
         if (i < l->count) continue;
-        l->names = mbl_grow(l->names, &l->name_cap, l->count + 1, sizeof *l->names);
-        l->surveys = mbl_grow(l->surveys, &l->survey_cap, l->count + 1, sizeof *l->surveys);
-        l->names[l->count] = mbl_arena_strdup(&l->arena, records->names[l->placed]);
-        l->surveys[l->count++] = (struct survey){.use = COLUMN_FEATURE};
+        l->surveys = mbl_grow(l->surveys, &l->survey_cap, i + 1, sizeof *l->surveys);
+        l->surveys[i] = (struct survey){.use = COLUMN_FEATURE};
+        l->count++;
     }
 }
 
@@ -70,7 +70,7 @@ static int check_columns(const struct loading *l, const struct records *records,
 
 static int survey_record(struct loading *l, const struct records *records, struct mbl_error *e) {
     const struct options *o = l->r->options;
-    (void)e;
+    (void)e; /* as load_record has it */
     for (size_t i = 0; i < records->cell_count; i++) {
         struct survey *s = &l->surveys[l->places[i]];
         const struct cell *cell = &records->cells[i];
@@ -138,17 +138,13 @@ static int load_record(struct loading *l, const struct records *records, struct 
     static const struct cell absent = {.text = "", .missing = true};
     struct table *t = l->table;
     size_t row = t->rows;
-    /* From the file's columns to the table's: what this record lacks is missing. */
-    for (size_t i = 0; i < l->placed; i++) {
-        struct column *c = l->surveys[l->places[i]].column;
-        if (c && load_cell(l, c, records, i < records->cell_count ? &records->cells[i] : &absent, row, e)) return -1;
+    for (size_t i = 0; i < records->cell_count; i++) {
+        size_t at = l->places[i];
+        l->filled[at] = row + 1;
+        if (l->surveys[at].column && load_cell(l, l->surveys[at].column, records, &records->cells[i], row, e)) return -1;
     }
-    for (size_t i = 0; i < l->count; i++) { /* JSON Lines: columns that no line of this file has named yet */
-        struct column *c = l->surveys[i].column;
-        bool there = l->placed == l->count;
-        for (size_t k = 0; k < l->placed && !there; k++) there = l->places[k] == i;
-        if (c && !there && load_cell(l, c, records, &absent, row, e)) return -1;
-    }
+    for (size_t i = 0; i < l->count; i++) /* JSON Lines: what this one lacks is missing */
+        if (l->surveys[i].column && l->filled[i] != row + 1 && load_cell(l, l->surveys[i].column, records, &absent, row, e)) return -1;
     t->lines = mbl_grow(t->lines, &t->line_cap, row + 1, sizeof *t->lines);
     t->lines[row] = records->line;
     t->rows++;
@@ -224,15 +220,15 @@ static int decide_columns(struct loading *l, struct mbl_error *e) {
     struct table *t = l->table;
     enum column_use *uses = mbl_arena_alloc(&l->arena, (l->count + 1) * sizeof *uses);
     if (!l->rows) return mbl_error_set(e, "%s has no rows", l->r->paths[0]);
-    if (read_uses(l->r->options, l->names, l->count, l->r->paths[0], uses, e)) return -1;
+    if (read_uses(l->r->options, l->names.names, l->count, l->r->paths[0], uses, e)) return -1;
     t->columns = mbl_arena_alloc(&t->arena, (l->count + 1) * sizeof *t->columns);
     for (size_t i = 0; i < l->count; i++) {
         struct survey *s = &l->surveys[i];
         s->use = uses[i];
         if (s->use == COLUMN_UNUSED) continue;
-        if (decide_kind(l, s, l->names[i], e)) return -1;
+        if (decide_kind(l, s, l->names.names[i], e)) return -1;
         s->column = &t->columns[t->column_count++];
-        *s->column = (struct column){.name = mbl_arena_strdup(&t->arena, l->names[i]),
+        *s->column = (struct column){.name = mbl_arena_strdup(&t->arena, l->names.names[i]),
                                      .kind = s->kind,
                                      .width = s->kind == MBL_NUMERIC ? 1 : 0,
                                      .is_label = s->use == COLUMN_LABEL,
@@ -249,6 +245,7 @@ int read_records(struct reading *r, int (*open)(struct mbl_stream *, const struc
     if (!failed) failed = decide_columns(&l, e);
     out->files = mbl_arena_alloc(&out->arena, r->path_count * sizeof *out->files);
     out->file_starts = mbl_arena_alloc(&out->arena, r->path_count * sizeof *out->file_starts);
+    l.filled = mbl_alloc(l.count * sizeof *l.filled);
     l.pass = 1;
     for (size_t i = 0; i < r->path_count && !failed; i++) {
         out->files[i] = mbl_arena_strdup(&out->arena, r->paths[i]);
@@ -257,7 +254,8 @@ int read_records(struct reading *r, int (*open)(struct mbl_stream *, const struc
         failed = pass_file(&l, i, load_record, e);
     }
     for (size_t i = 0; i < l.count; i++) dictionary_free(&l.surveys[i].distinct);
-    free(l.names);
+    dictionary_free(&l.names);
+    free(l.filled);
     free(l.surveys);
     free(l.places);
     mbl_arena_free(&l.arena);
