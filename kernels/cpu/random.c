@@ -3,10 +3,12 @@
  */
 #include "cpu.h"
 #include "philox.h"
+#include "vec_math.h"
 
 #include <math.h>
 
-enum { WORDS = PHILOX_WORDS };
+/* So many words are made at once that the first have reached memory before they are read with wider vectors than they were written. */
+enum { WORDS = 16 * PHILOX_WORDS };
 
 struct work {
     cpu_philox *philox;
@@ -26,7 +28,8 @@ static void work_body(void *context, int64_t first, int64_t end, int worker)
     (void)worker;
     for (int64_t i = first; i < end; i += WORDS) {
         int64_t n = end - i < WORDS ? end - i : WORDS;
-        w->philox(w->seed, w->offset + (uint64_t)(i / 4), words);
+        for (int64_t j = 0; j < n; j += PHILOX_WORDS)
+            w->philox(w->seed, w->offset + (uint64_t)((i + j) / 4), words + j);
         float *y = cpu_out(w->y, i, y_buffer);
         w->make(w, words, w->x ? cpu_in(w->x, i, n, x_buffer) : NULL, y, n);
         cpu_put(w->y, i, n, y);
@@ -48,7 +51,7 @@ CPU_CLONES static void make_dropout(const struct work *w, const uint32_t words[W
     uint32_t least = w->least;
     float factor = w->b;
     CPU_LOOP(i, n)
-        y[i] = words[i] >= least ? x[i] * factor : 0.0f;
+        y[i] = vec_float(vec_bits(x[i] * factor) & (words[i] >= least ? 0xffffffffu : 0));
 }
 
 int cpu_dropout(struct mbk *k, float rate, uint64_t seed, uint64_t offset, const struct mbk_tensor *x, const struct mbk_tensor *y)
