@@ -65,6 +65,18 @@ static void bad(const char *source, const char *params, const char *message) {
     CHECK_CONTAINS(fake.message, message);
 }
 
+/* Two files, without a split. */
+static void make_of_two(const char *a, const char *b) {
+    struct mbl_error e;
+    open_fake("{}");
+    fake_path(&fake, "from", a);
+    fake_path(&fake, "from", b);
+    fake_path(&fake, "all", path_of("all"));
+    CHECKF(fake_run(&fake) == MB_OK, "%s", fake.message);
+    mbl_dataset_close(&data);
+    CHECKF(!mbl_dataset_open(path_of("all"), &data, &e), "%s", e.text);
+}
+
 TEST("a table becomes numbers, one-hot categories and classes in order, each row with its line") {
     good(write_text("x.csv", "age,colour,kind\n1,red,10\n2.5,blue,9\n\n3,red,10\n"), "{\"label\": \"kind\", \"task\": \"classification\"}");
     CHECK_EQ(data.rows, 3);
@@ -125,9 +137,9 @@ TEST("missing values are dropped, kept as NaN, or filled in with the training pa
 }
 
 TEST("copies of rows are found whatever way their numbers are written, and dropped or refused") {
-    const char *x = write_text("x.csv", "a,b\n1,x\n1.0,x\n1,y\n01,x\n");
+    const char *x = write_text("x.csv", "a,b\n1,x\n1.0,x\n1,y\n01,x\n0,y\n-0,y\n");
     good(x, "{\"clean\": {\"duplicates\": \"drop\"}}");
-    CHECK_EQ(data.rows, 2);
+    CHECK_EQ(data.rows, 3);
     bad(x, "{\"clean\": {\"duplicates\": \"fail\"}}", "x.csv:3: a copy of line 2");
 }
 
@@ -388,4 +400,21 @@ TEST("the digits of the example are 1797 images of ten classes in even parts") {
     CHECK_EQ(data.schema.features, 64);
     CHECK_NEAR((double)data.rows, 1438, 1);
     CHECK_EQ(fake_value(&fake, "rows"), 1797);
+}
+
+TEST("MNIST's test images are read as they are published") {
+    make_of_two(test_shared("data/mnist-t10k-images-idx3-ubyte.gz"), test_shared("data/mnist-t10k-labels-idx1-ubyte.gz"));
+    CHECK_EQ(data.rows, 10000);
+    CHECK_EQ(data.schema.shape[0], 28);
+    CHECK_EQ(data.schema.class_count, 10);
+    CHECK_EQ(data.labels[0], 7);
+    CHECK_NEAR(data.schema.offset[0], 33.79, 0.01); /* 0.1325 of 255, the test set's published mean */
+}
+
+TEST("the Adult census is a table of numbers and categories with its 24 copies dropped and its question marks filled in") {
+    good(test_shared("data/adult.csv"),
+         "{\"label\": \"income\", \"clean\": {\"na\": [\"?\"], \"missing\": \"mean\", \"duplicates\": \"drop\"}, \"expect\": {\"features\": 105}}");
+    CHECK_EQ(data.rows, 32561 - 24);
+    CHECK_STR(data.schema.classes[1], ">50K");
+    CHECK_NEAR(data.features[0], 39, 0);
 }
