@@ -1,4 +1,5 @@
-/* distill.c: the step `distill`: a model that learns from another's answers (Hinton, Vinyals, Dean 2015). The loop is in lib/train_run.c. */
+/* distill.c: the step `distill`: a model that learns from another's answers (Hinton, Vinyals, Dean 2015). The loop is in lib/train_run.c.
+ */
 #include "lib/train.h"
 #include "lib/train_params.h"
 
@@ -11,11 +12,20 @@ static const struct mb_role roles[] = {
     MBL_TRAIN_ROLES,
     {0}};
 
-static const struct mb_param params[] = {
-    MBL_TRAIN_PARAMS,
-    {.name = "temperature", .type = MB_FLOAT, .deflt = "2", .least = 0.01, .most = 1000, .help = "how much the teacher's answers are softened; 1: not"},
-    {.name = "alpha", .type = MB_FLOAT, .deflt = "0.5", .least = 0, .most = 1, .help = "share of the teacher's answers in the loss; the rest is the labels'"},
-    {0}};
+static const struct mb_param params[] = {MBL_TRAIN_PARAMS,
+                                         {.name = "temperature",
+                                          .type = MB_FLOAT,
+                                          .deflt = "2",
+                                          .least = 0.01,
+                                          .most = 1000,
+                                          .help = "how much the teacher's answers are softened; 1: not"},
+                                         {.name = "alpha",
+                                          .type = MB_FLOAT,
+                                          .deflt = "0.5",
+                                          .least = 0,
+                                          .most = 1,
+                                          .help = "share of the teacher's answers in the loss; the rest is the labels'"},
+                                         {0}};
 
 static const struct mb_step steps[] = {
     {.name = "distill", .help = "train a model on another one's answers",
@@ -23,5 +33,6 @@ static const struct mb_step steps[] = {
      .check = mbl_train_check},
     {0}};
 
-static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "distill", .version = "1.0", .help = "knowledge distillation", .steps = steps};
+static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "distill", .version = "1.0", .help = "knowledge distillation",
+                                        .steps = steps};
 MB_PLUGIN(plugin);

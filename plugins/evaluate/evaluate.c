@@ -1,7 +1,7 @@
 /* evaluate.c: the step `evaluate`: a model's figures on data that it has not seen, beside a baseline's.
  *
- * What is measured (time, memory) is another thing than what is computed: it differs from run to run, so it goes to an output of its own and
- * into the step's metrics, and the scores stay the same to the byte.
+ * What is measured (time, memory) is another thing than what is computed: it differs from run to run, so it goes to an output of its own
+ * and into the step's metrics, and the scores stay the same to the byte.
  */
 #include "lib/feed.h"
 #include "lib/metrics.h"
@@ -30,7 +30,8 @@ static double now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-static int open_on(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *device, const char *folder, struct mbl_error *e) {
+static int open_on(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *device, const char *folder,
+                   struct mbl_error *e) {
     struct mbk_options options = {.threads = host->cpus(run)};
     if (mbk_open(device, &options, &s->k, e->text, sizeof e->text)) return mbl_error_wrap(e, "device %s", device);
     return mbl_model_load(s->k, folder, &s->model, e);
@@ -62,8 +63,8 @@ static int judge(const struct mb_host *host, struct mb_run *run, struct subject 
     if (mbl_try_alloc(&answers, (uint64_t)s->feed.rows * (uint64_t)s->model->outputs, sizeof(float), "the answers", e)) return -1;
     s->answers = answers;
     if (mbl_predict(s->model, &s->feed, 0, s->feed.rows, host->param_int(run, "batch"), s->answers, e) ||
-        mbl_score(s->model->problem, s->model->schema.class_count, s->feed.rows, s->answers, s->feed.data.labels, s->feed.data.targets, &s->arena,
-                  &s->scores, e))
+        mbl_score(s->model->problem, s->model->schema.class_count, s->feed.rows, s->answers, s->feed.data.labels, s->feed.data.targets,
+                  &s->arena, &s->scores, e))
         return mbl_error_wrap(e, "%s", folder);
     return mbl_model_size(folder, &s->size, e);
 }
@@ -149,7 +150,8 @@ static void report_figure(void *ctx, const char *name, double value) {
 static int evaluate(const struct mb_host *host, struct mb_run *run, struct subject *model, struct subject *baseline, struct mbl_error *e) {
     const char *other = host->input_path(run, "baseline", 0);
     if (judge(host, run, model, host->input_path(run, "model", 0), e) || (other && judge(host, run, baseline, other, e))) return -1;
-    if (other && model->model->problem != baseline->model->problem) return mbl_error_set(e, "the baseline %s solves another problem than the model", other);
+    if (other && model->model->problem != baseline->model->problem)
+        return mbl_error_set(e, "the baseline %s solves another problem than the model", other);
     mbl_scores_each(&model->scores, report_figure, &(struct reporter){host, run, ""});
     host->metric(run, "size_bytes", (double)model->size);
     struct mbl_json *table = describe(model);

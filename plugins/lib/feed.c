@@ -14,7 +14,10 @@ static int scale_features(struct mbl_feed *f, const struct mbl_schema *s, struct
             scaled[i] = (row[i] - s->offset[i]) * s->factor[i];
             if (isfinite(scaled[i])) continue;
             return mbl_error_set(e, "line %lld: %s is %s; a model needs numbers: clean the data with missing = \"drop\" or \"mean\"",
-                                 (long long)f->data.lines[r], s->feature_names[i], isfinite(row[i]) ? "too large" : isnan(row[i]) ? "missing (NaN)" : "infinite");
+                                 (long long)f->data.lines[r], s->feature_names[i],
+                                 isfinite(row[i]) ? "too large"
+                                 : isnan(row[i])  ? "missing (NaN)"
+                                                  : "infinite");
         }
     }
     return 0;
@@ -72,7 +75,8 @@ void mbl_feed_close(struct mbl_feed *f) {
     memset(f, 0, sizeof *f);
 }
 
-int mbl_predict(struct mbl_model *m, const struct mbl_feed *f, int64_t first, int64_t count, int64_t batch, float *out, struct mbl_error *e) {
+int mbl_predict(struct mbl_model *m, const struct mbl_feed *f, int64_t first, int64_t count, int64_t batch, float *out,
+                struct mbl_error *e) {
     if (batch > count) batch = count;
     if (m->architecture->reserve(m, batch, false, e)) return -1;
     for (int64_t done = 0; done < count;) {
@@ -80,7 +84,8 @@ int mbl_predict(struct mbl_model *m, const struct mbl_feed *f, int64_t first, in
         struct mbl_batch b = {.x = mbk_rows(&f->x, first + done, rows)};
         struct mbk_tensor outputs;
         if (m->architecture->forward(m, &b, &outputs, e)) return -1;
-        if (mbk_read(m->k, out + done * m->outputs, outputs.data, mbk_bytes(&outputs))) return mbl_kernel_failed(m->k, "reading answers", e);
+        if (mbk_read(m->k, out + done * m->outputs, outputs.data, mbk_bytes(&outputs)))
+            return mbl_kernel_failed(m->k, "reading answers", e);
         done += rows;
     }
     if (m->problem == MBL_VALUES)

@@ -94,7 +94,8 @@ static size_t lay_out(struct mbl_model *m, struct mbl_net *n, void *block, int64
         l->argmax = weighted ? NULL : carve(&c, out, sizeof(int32_t));
         l->patches = m->quantized && weighted ? carve(&c, in, 1) : NULL;
         if (m->quantized && l->kind == MBL_CONVOLUTION)
-            carve(&c, rows * l->out[0] * l->out[1] * l->window.kernel_h * l->window.kernel_w * l->in[2], 1); /* right behind: see forward_int8 */
+            carve(&c, rows * l->out[0] * l->out[1] * l->window.kernel_h * l->window.kernel_w * l->in[2],
+                  1); /* right behind: see forward_int8 */
         if (in > widest) widest = in;
         if (out > widest) widest = out;
     }
@@ -109,19 +110,23 @@ int mbl_net_reserve(struct mbl_model *m, struct mbl_net *n, int64_t rows, bool t
     mbl_net_release(m, n);
     double bytes = 0; /* a bound that can't overflow, before the sum that can */
     for (size_t i = 0; i < n->count; i++)
-        bytes += 16.0 * (double)rows * ((double)layer_size(n->layers[i].in) * (double)(n->layers[i].window.kernel_h * n->layers[i].window.kernel_w + 1) +
-                                        (double)layer_size(n->layers[i].out));
+        bytes += 16.0 * (double)rows *
+                 ((double)layer_size(n->layers[i].in) * (double)(n->layers[i].window.kernel_h * n->layers[i].window.kernel_w + 1) +
+                  (double)layer_size(n->layers[i].out));
     if (bytes > 1e15) return mbl_error_set(e, "a batch of %lld rows would take %.3g bytes", (long long)rows, bytes);
     size_t size = lay_out(m, n, NULL, rows, training);
     n->block = mbk_alloc(m->k, size);
-    if (!n->block) return mbl_error_set(e, "no memory for the layers of a batch of %lld rows (%zu bytes); make the batch smaller", (long long)rows, size);
+    if (!n->block)
+        return mbl_error_set(e, "no memory for the layers of a batch of %lld rows (%zu bytes); make the batch smaller", (long long)rows,
+                             size);
     lay_out(m, n, n->block, rows, training);
     n->rows = rows;
     n->training = training;
     for (size_t i = 0; m->quantized && i < n->count; i++) {
         struct mbl_layer *l = &n->layers[i];
         if (l->kind == MBL_POOL) continue;
-        if (mbk_read(m->k, &l->scale, m->parameters[l->input_scale].value.data, sizeof l->scale)) return mbl_kernel_failed(m->k, "reading scales", e);
+        if (mbk_read(m->k, &l->scale, m->parameters[l->input_scale].value.data, sizeof l->scale))
+            return mbl_kernel_failed(m->k, "reading scales", e);
     }
     return 0;
 }
@@ -199,7 +204,8 @@ int mbl_net_forward(struct mbl_model *m, struct mbl_net *n, const struct mbl_bat
         *outputs = mbk_tensor2(data, MBK_F32, rows, layer_size(l->out));
         if (!b->training || l->dropout <= 0) continue;
         /* Each layer has offsets of its own, so its mask depends on nothing but the step. */
-        if (mbk_dropout(m->k, l->dropout, b->seed, b->offset + ((uint64_t)i << 26), outputs, outputs)) return mbl_kernel_failed(m->k, "dropout", e);
+        if (mbk_dropout(m->k, l->dropout, b->seed, b->offset + ((uint64_t)i << 26), outputs, outputs))
+            return mbl_kernel_failed(m->k, "dropout", e);
     }
     return 0;
 }
@@ -223,14 +229,16 @@ static int backward_layer(struct mbl_model *m, const struct mbl_layer *l, const 
     return mbk_linear_backward(m->k, x, &w->value, dy, dx, &w->gradient, &bias->gradient);
 }
 
-int mbl_net_backward(struct mbl_model *m, struct mbl_net *n, const struct mbl_batch *b, const struct mbk_tensor *doutputs, struct mbl_error *e) {
+int mbl_net_backward(struct mbl_model *m, struct mbl_net *n, const struct mbl_batch *b, const struct mbk_tensor *doutputs,
+                     struct mbl_error *e) {
     int64_t rows = b->x.shape[0];
     void *gradient = doutputs->data;
     for (size_t i = n->count; i-- > 0;) {
         const struct mbl_layer *l = &n->layers[i];
         struct mbk_tensor x = view(i ? n->layers[i - 1].after : b->x.data, rows, l->in, l->kind);
         struct mbk_tensor dy = view(gradient, rows, l->out, l->kind), dx = view(n->gradients[i % 2], rows, l->in, l->kind);
-        if (l->dropout > 0 && mbk_dropout(m->k, l->dropout, b->seed, b->offset + ((uint64_t)i << 26), &dy, &dy)) return mbl_kernel_failed(m->k, "dropout", e);
+        if (l->dropout > 0 && mbk_dropout(m->k, l->dropout, b->seed, b->offset + ((uint64_t)i << 26), &dy, &dy))
+            return mbl_kernel_failed(m->k, "dropout", e);
         if (backward_layer(m, l, &x, &dy, i ? &dx : NULL, rows)) return mbl_kernel_failed(m->k, "backward", e);
         gradient = dx.data;
     }

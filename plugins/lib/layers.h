@@ -39,7 +39,8 @@ void mbl_net_pool(struct mbl_net *n, struct mbl_model *m, const int64_t in[3], i
 
 int mbl_net_reserve(struct mbl_model *m, struct mbl_net *n, int64_t rows, bool training, struct mbl_error *e);
 int mbl_net_forward(struct mbl_model *m, struct mbl_net *n, const struct mbl_batch *b, struct mbk_tensor *outputs, struct mbl_error *e);
-int mbl_net_backward(struct mbl_model *m, struct mbl_net *n, const struct mbl_batch *b, const struct mbk_tensor *doutputs, struct mbl_error *e);
+int mbl_net_backward(struct mbl_model *m, struct mbl_net *n, const struct mbl_batch *b, const struct mbk_tensor *doutputs,
+                     struct mbl_error *e);
 void mbl_net_release(struct mbl_model *m, struct mbl_net *n);
 
 #endif

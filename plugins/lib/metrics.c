@@ -85,7 +85,9 @@ static void average_classes(struct mbl_scores *s) {
         s->recall_weighted += k->recall * (double)k->support;
         s->f1_weighted += k->f1 * (double)k->support;
     }
-    double *const macro[] = {&s->precision_macro, &s->recall_macro, &s->f1_macro}, *const weighted[] = {&s->precision_weighted, &s->recall_weighted, &s->f1_weighted};
+    double *const macro[] = {&s->precision_macro, &s->recall_macro, &s->f1_macro}, *const weighted[] = {&s->precision_weighted,
+                                                                                                        &s->recall_weighted,
+                                                                                                        &s->f1_weighted};
     for (int i = 0; i < 3; i++) { /* divided last, so that all ones give 1 */
         *macro[i] /= n;
         *weighted[i] /= rows;
@@ -151,8 +153,8 @@ int mbl_score(enum mbl_problem problem, size_t class_count, int64_t rows, const 
     return 0;
 }
 
-void mbl_score_brief(enum mbl_problem problem, size_t class_count, int64_t rows, const float *outputs, const int32_t *labels, const float *targets,
-                     double *loss, double *score) {
+void mbl_score_brief(enum mbl_problem problem, size_t class_count, int64_t rows, const float *outputs, const int32_t *labels,
+                     const float *targets, double *loss, double *score) {
     *loss = *score = 0;
     if (problem == MBL_VALUES) {
         struct mbl_scores s = {.rows = rows};
@@ -165,7 +167,8 @@ void mbl_score_brief(enum mbl_problem problem, size_t class_count, int64_t rows,
     for (int64_t r = 0; r < rows; r++) {
         const float *z = outputs + (size_t)r * width;
         double confidence, log_p;
-        int32_t guess = width == 1 ? judge_sigmoid(z[0], labels[r], &confidence, &log_p) : judge_softmax(z, width, labels[r], &confidence, &log_p);
+        int32_t guess =
+            width == 1 ? judge_sigmoid(z[0], labels[r], &confidence, &log_p) : judge_softmax(z, width, labels[r], &confidence, &log_p);
         *loss -= log_p / (double)rows;
         *score += guess == labels[r];
     }
@@ -181,10 +184,23 @@ static const struct {
     unsigned problems;
 } figures[] = {
 #define FIGURE(name, problems) {#name, offsetof(struct mbl_scores, name), problems}
-    FIGURE(accuracy, CLASSIFIED), FIGURE(precision_macro, CLASSIFIED), FIGURE(recall_macro, CLASSIFIED), FIGURE(f1_macro, CLASSIFIED),
-    FIGURE(precision_micro, CLASSIFIED), FIGURE(recall_micro, CLASSIFIED), FIGURE(f1_micro, CLASSIFIED), FIGURE(precision_weighted, CLASSIFIED),
-    FIGURE(recall_weighted, CLASSIFIED), FIGURE(f1_weighted, CLASSIFIED), FIGURE(log_loss, CLASSIFIED), FIGURE(ece, CLASSIFIED), FIGURE(auc, TWO),
-    FIGURE(mse, VALUES), FIGURE(rmse, VALUES), FIGURE(mae, VALUES), FIGURE(r2, VALUES),
+    FIGURE(accuracy, CLASSIFIED),
+    FIGURE(precision_macro, CLASSIFIED),
+    FIGURE(recall_macro, CLASSIFIED),
+    FIGURE(f1_macro, CLASSIFIED),
+    FIGURE(precision_micro, CLASSIFIED),
+    FIGURE(recall_micro, CLASSIFIED),
+    FIGURE(f1_micro, CLASSIFIED),
+    FIGURE(precision_weighted, CLASSIFIED),
+    FIGURE(recall_weighted, CLASSIFIED),
+    FIGURE(f1_weighted, CLASSIFIED),
+    FIGURE(log_loss, CLASSIFIED),
+    FIGURE(ece, CLASSIFIED),
+    FIGURE(auc, TWO),
+    FIGURE(mse, VALUES),
+    FIGURE(rmse, VALUES),
+    FIGURE(mae, VALUES),
+    FIGURE(r2, VALUES),
 #undef FIGURE
 };
 

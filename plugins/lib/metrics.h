@@ -1,7 +1,7 @@
 /* metrics.h: how good answers are: the figures of `evaluate`, computed in double from logits or values on the host.
  *
- * Names and definitions are scikit-learn's: precision and recall of a class that was never predicted or never there are 0; macro is the mean
- * over classes, weighted the mean weighted by support, micro from the summed counts.
+ * Names and definitions are scikit-learn's: precision and recall of a class that was never predicted or never there are 0; macro is the
+ * mean over classes, weighted the mean weighted by support, micro from the summed counts.
  */
 #ifndef MBL_METRICS_H
 #define MBL_METRICS_H
@@ -21,23 +21,25 @@ struct mbl_scores {
     struct mbl_class_score *classes;   /* [class_count] */
     int64_t *confusion;                /* [class_count, class_count]: rows are true classes, columns predicted ones */
     double accuracy, log_loss, ece;    /* ece: Guo et al. 2017, 15 bins of equal width over the greatest probability */
-    double precision_macro, recall_macro, f1_macro, precision_micro, recall_micro, f1_micro, precision_weighted, recall_weighted, f1_weighted;
+    double precision_macro, recall_macro, f1_macro, precision_micro, recall_micro, f1_micro, precision_weighted, recall_weighted,
+        f1_weighted;
     double auc;                        /* MBL_BINARY: area under the ROC curve of the second class; NaN if one class is missing */
     /* regression */
     double mse, rmse, mae, r2;         /* r2: NaN if all targets are alike */
 };
 
-/* Scores `rows` answers: logits [rows, class_count], or [rows] of the second class (MBL_BINARY), against labels; values [rows] against targets.
- * Arrays are put into `arena`. Fails if an answer is no finite number. */
+/* Scores `rows` answers: logits [rows, class_count], or [rows] of the second class (MBL_BINARY), against labels; values [rows] against
+ * targets. Arrays are put into `arena`. Fails if an answer is no finite number. */
 MBL_EXPORT int mbl_score(enum mbl_problem problem, size_t class_count, int64_t rows, const float *outputs, const int32_t *labels,
                          const float *targets, struct mbl_arena *arena, struct mbl_scores *out, struct mbl_error *e);
 
-/* Just the loss (mean negative log-likelihood, or mean squared error) and the score (accuracy, or R², 0 where there is none), for the epochs of a
- * training; allocates nothing. */
+/* Just the loss (mean negative log-likelihood, or mean squared error) and the score (accuracy, or R², 0 where there is none), for the
+ * epochs of a training; allocates nothing. */
 MBL_EXPORT void mbl_score_brief(enum mbl_problem problem, size_t class_count, int64_t rows, const float *outputs, const int32_t *labels,
                                 const float *targets, double *loss, double *score);
 
-/* As a table: rows, each figure under its name, per class and the confusion matrix by class names. Figures that don't exist are left out. */
+/* As a table: rows, each figure under its name, per class and the confusion matrix by class names. Figures that don't exist are left out.
+ */
 MBL_EXPORT struct mbl_json *mbl_scores_json(const struct mbl_scores *s, const struct mbl_schema *schema, struct mbl_arena *arena);
 
 /* Calls `each` for every single figure, by name. */

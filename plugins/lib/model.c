@@ -75,7 +75,8 @@ int mbl_config_activation(struct mbl_model *m, const struct mbl_json *config, en
     static const struct {
         const char *name;
         enum mbk_activation value;
-    } known[] = {{"relu", MBK_RELU}, {"gelu", MBK_GELU}, {"gelu_tanh", MBK_GELU_TANH}, {"silu", MBK_SILU}, {"tanh", MBK_TANH}, {"sigmoid", MBK_SIGMOID}};
+    } known[] = {{"relu", MBK_RELU}, {"gelu", MBK_GELU}, {"gelu_tanh", MBK_GELU_TANH},
+                 {"silu", MBK_SILU}, {"tanh", MBK_TANH}, {"sigmoid", MBK_SIGMOID}};
     const struct mbl_json *v = mbl_json_get(config, "activation");
     const char *name = v ? mbl_json_get_string(config, "activation") : "relu";
     for (size_t i = 0; name && i < sizeof known / sizeof *known; i++) {
@@ -84,7 +85,8 @@ int mbl_config_activation(struct mbl_model *m, const struct mbl_json *config, en
         mbl_json_set(&m->arena, m->config, "activation", mbl_json_string(&m->arena, name));
         return 0;
     }
-    return mbl_error_set(e, "activation: one of relu, gelu, gelu_tanh, silu, tanh, sigmoid expected%s%.60s", name ? ", found " : "", name ? name : "");
+    return mbl_error_set(e, "activation: one of relu, gelu, gelu_tanh, silu, tanh, sigmoid expected%s%.60s", name ? ", found " : "",
+                         name ? name : "");
 }
 
 /* -- the config of a new model */
@@ -99,7 +101,9 @@ int mbl_model_config(const struct mbl_json *shape, const struct mbl_schema *sche
                      struct mbl_error *e) {
     const char *kind = mbl_json_get_string(shape, "kind");
     const struct mbl_architecture *architecture = kind ? mbl_architecture_find(kind) : NULL;
-    if (!architecture) return mbl_error_set(e, "model.kind: one of %s expected%s%.60s", mbl_architecture_names(a), kind ? ", found " : "", kind ? kind : "");
+    if (!architecture)
+        return mbl_error_set(e, "model.kind: one of %s expected%s%.60s", mbl_architecture_names(a), kind ? ", found " : "",
+                             kind ? kind : "");
     *out = mbl_json_table(a);
     for (size_t i = 0; i < shape->count; i++) {
         if (!strcmp(shape->keys[i], "kind")) continue;
@@ -126,12 +130,14 @@ static int set_problem(struct mbl_model *m, struct mbl_error *e) {
         m->problem = MBL_VALUES;
         m->outputs = 1;
         if (!isfinite(s->target_mean) || !isfinite(s->target_deviation) || !(s->target_deviation > 0))
-            return mbl_error_set(e, "the target's mean %g and deviation %g are no use: a target that varies is expected", s->target_mean, s->target_deviation);
+            return mbl_error_set(e, "the target's mean %g and deviation %g are no use: a target that varies is expected", s->target_mean,
+                                 s->target_deviation);
         return 0;
     case MBL_CLASSIFICATION:
         if (s->class_count < 2)
-            return mbl_error_set(e, "the data have %s class%s%s%s; at least two are needed to tell apart", s->class_count ? "just one" : "no",
-                                 s->class_count ? " (" : "", s->class_count ? s->classes[0] : "", s->class_count ? ")" : "");
+            return mbl_error_set(e, "the data have %s class%s%s%s; at least two are needed to tell apart",
+                                 s->class_count ? "just one" : "no", s->class_count ? " (" : "", s->class_count ? s->classes[0] : "",
+                                 s->class_count ? ")" : "");
         m->problem = s->class_count == 2 ? MBL_BINARY : MBL_CLASSES;
         m->outputs = s->class_count == 2 ? 1 : (int64_t)s->class_count;
         return 0;
@@ -149,10 +155,13 @@ static int check_finite(const float *v, size_t n, const char *what, struct mbl_e
 static int set_labels(struct mbl_model *m, const struct mbl_json *config, struct mbl_error *e) {
     struct mbl_arena *a = &m->arena;
     const char *given = mbl_json_get_string(config, "problem_type"), *name = mbl_problem_name(m->problem);
-    if (given && strcmp(given, name)) return mbl_error_set(e, "problem_type is \"%.60s\", but the dataset's task makes it \"%s\"", given, name);
+    if (given && strcmp(given, name))
+        return mbl_error_set(e, "problem_type is \"%.60s\", but the dataset's task makes it \"%s\"", given, name);
     mbl_json_set(a, m->config, "problem_type", mbl_json_string(a, name));
     struct mbl_json *list = mbl_json_list(a);
-    mbl_json_push(a, list, mbl_json_string(a, mbl_arena_printf(a, "%sFor%s", m->architecture->class_name, m->problem == MBL_VALUES ? "Regression" : "Classification")));
+    mbl_json_push(a, list,
+                  mbl_json_string(a, mbl_arena_printf(a, "%sFor%s", m->architecture->class_name,
+                                                      m->problem == MBL_VALUES ? "Regression" : "Classification")));
     mbl_json_set(a, m->config, "architectures", list);
     if (m->problem == MBL_VALUES) return 0;
     const struct mbl_json *labels = mbl_json_get(config, "id2label");
@@ -162,7 +171,8 @@ static int set_labels(struct mbl_model *m, const struct mbl_json *config, struct
     for (size_t i = 0; i < m->schema.class_count; i++) {
         const char *id = mbl_arena_printf(a, "%zu", i), *label = mbl_json_get_string(labels, id), *class = m->schema.classes[i];
         if (labels && (!label || strcmp(label, class)))
-            return mbl_error_set(e, "id2label: label %s is \"%.60s\", but the dataset's class is \"%.60s\"", id, label ? label : "(missing)", class);
+            return mbl_error_set(e, "id2label: label %s is \"%.60s\", but the dataset's class is \"%.60s\"", id,
+                                 label ? label : "(missing)", class);
         mbl_json_set(a, id2label, id, mbl_json_string(a, class));
         mbl_json_set(a, label2id, class, mbl_json_int(a, (int64_t)i));
     }
@@ -175,7 +185,8 @@ static int set_quantization(struct mbl_model *m, const struct mbl_json *config, 
     struct mbl_json *q = mbl_json_get(config, "quantization");
     if (!q) return 0;
     const char *scheme = mbl_json_get_string(q, "scheme");
-    if (!scheme || strcmp(scheme, "int8")) return mbl_error_set(e, "quantization.scheme: \"int8\" expected%s%.60s", scheme ? ", found " : "", scheme ? scheme : "");
+    if (!scheme || strcmp(scheme, "int8"))
+        return mbl_error_set(e, "quantization.scheme: \"int8\" expected%s%.60s", scheme ? ", found " : "", scheme ? scheme : "");
     m->quantized = true;
     mbl_json_set(&m->arena, m->config, "quantization", q);
     return 0;
@@ -193,7 +204,8 @@ static int configure(struct mbl_model *m, const struct mbl_json *given, struct m
     const char *type = mbl_json_get_string(config, "model_type");
     if (!type) return mbl_error_set(e, "model_type is missing");
     m->architecture = mbl_architecture_find(type);
-    if (!m->architecture) return mbl_error_set(e, "model_type \"%.60s\" is none that this version knows (%s)", type, mbl_architecture_names(&m->arena));
+    if (!m->architecture)
+        return mbl_error_set(e, "model_type \"%.60s\" is none that this version knows (%s)", type, mbl_architecture_names(&m->arena));
     struct mbl_json *schema = mbl_json_get(config, "dataset");
     if (!schema) return mbl_error_set(e, "dataset is missing: the schema of the data that the model takes");
     if (mbl_schema_parse(schema, &m->arena, &m->schema, e)) return mbl_error_wrap(e, "dataset");
@@ -210,7 +222,8 @@ static int configure(struct mbl_model *m, const struct mbl_json *given, struct m
         for (int d = 0; d < m->parameters[i].rank; d++) count *= (double)m->parameters[i].shape[d];
         values += count;
     }
-    if (values > (double)MBL_MOST_VALUES) return mbl_error_set(e, "the model would have %.3g parameters; at most %.3g expected", values, (double)MBL_MOST_VALUES);
+    if (values > (double)MBL_MOST_VALUES)
+        return mbl_error_set(e, "the model would have %.3g parameters; at most %.3g expected", values, (double)MBL_MOST_VALUES);
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* model.h: a model: a table of functions over a list of named parameters, and the folder that it is kept in.
  *
  * What all models share is here: what problem they solve, the schema of the data they take (with scaling and class names), their
- * parameters, reading and writing config.json and model.safetensors. What makes an mlp an mlp is a `struct mbl_architecture` in a file of its
- * own, listed in model_architectures.c. A new one adds such a file and a row there; nothing else here needs to know it.
+ * parameters, reading and writing config.json and model.safetensors. What makes an mlp an mlp is a `struct mbl_architecture` in a file of
+ * its own, listed in model_architectures.c. A new one adds such a file and a row there; nothing else here needs to know it.
  *
  * Names and shapes on disk are PyTorch's: linear weights [out, in], convolutions [out, in, kernel, kernel], the first linear layer after
  * images has its columns in the order channel, row, column. In memory images are NHWC, as the kernels want them.
@@ -63,7 +63,8 @@ struct mbl_architecture {
     const char *model_type;      /* "mbuild-mlp": what config.json says */
     const char *class_name;      /* "MbuildMlp": in config.json's architectures, with "ForClassification" or "ForRegression" behind */
     const char *const *fields;   /* its own keys, the same in rules and in config.json; ends with NULL */
-    /* Reads and checks its fields in `config`, fills defaults in, puts them into m->config, and declares its parameters. Allocates nothing on the device. */
+    /* Reads and checks its fields in `config`, fills defaults in, puts them into m->config, and declares its parameters. Allocates nothing
+     * on the device. */
     int (*configure)(struct mbl_model *m, const struct mbl_json *config, struct mbl_error *e);
     /* Makes room for batches of `rows`; with `training` also for what backward needs. May be called again with other sizes. */
     int (*reserve)(struct mbl_model *m, int64_t rows, bool training, struct mbl_error *e);
@@ -78,7 +79,8 @@ struct mbl_architecture {
 MBL_EXPORT const struct mbl_architecture *mbl_architecture_find(const char *name);
 MBL_EXPORT const char *mbl_architecture_names(struct mbl_arena *a);
 
-/* Makes the config of a new model: `shape` is a rule's table, { kind = "mlp", hidden = … }. A field that its kind doesn't have is an error. */
+/* Makes the config of a new model: `shape` is a rule's table, { kind = "mlp", hidden = … }. A field that its kind doesn't have is an error.
+ */
 MBL_EXPORT int mbl_model_config(const struct mbl_json *shape, const struct mbl_schema *schema, struct mbl_arena *a, struct mbl_json **out,
                                 struct mbl_error *e);
 
@@ -86,7 +88,8 @@ MBL_EXPORT int mbl_model_config(const struct mbl_json *shape, const struct mbl_s
 MBL_EXPORT int mbl_model_create(struct mbk *k, const struct mbl_json *config, struct mbl_model **out, struct mbl_error *e);
 MBL_EXPORT int mbl_model_allocate(struct mbl_model *m, struct mbl_error *e);           /* zeroed */
 MBL_EXPORT int mbl_model_allocate_gradients(struct mbl_model *m, struct mbl_error *e);
-MBL_EXPORT int mbl_model_initialize(struct mbl_model *m, uint64_t seed, struct mbl_error *e); /* starting weights, as PyTorch's layers have them */
+MBL_EXPORT int mbl_model_initialize(struct mbl_model *m, uint64_t seed,
+                                    struct mbl_error *e); /* starting weights, as PyTorch's layers have them */
 MBL_EXPORT void mbl_model_free(struct mbl_model *m); /* NULL is fine */
 
 /* A model's folder: config.json and model.safetensors. Loading believes neither. */

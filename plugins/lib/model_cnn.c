@@ -10,12 +10,13 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
     double dropout;
     enum mbk_activation activation;
     if (mbl_config_list(m, config, "channels", 1, MBL_WIDEST, &channels, &channel_count, e) ||
-        mbl_config_list(m, config, "hidden", 1, MBL_WIDEST, &hidden, &hidden_count, e) || mbl_config_int(m, config, "kernel", 1, 31, 3, &kernel, e) ||
-        mbl_config_int(m, config, "pool", 1, 31, 2, &pool, e) || mbl_config_activation(m, config, &activation, e) ||
-        mbl_config_float(m, config, "dropout", 0, 0.95, 0, &dropout, e))
+        mbl_config_list(m, config, "hidden", 1, MBL_WIDEST, &hidden, &hidden_count, e) ||
+        mbl_config_int(m, config, "kernel", 1, 31, 3, &kernel, e) || mbl_config_int(m, config, "pool", 1, 31, 2, &pool, e) ||
+        mbl_config_activation(m, config, &activation, e) || mbl_config_float(m, config, "dropout", 0, 0.95, 0, &dropout, e))
         return -1;
     if (m->schema.shape_rank != 3)
-        return mbl_error_set(e, "a cnn takes images, and these data have no shape: give the dataset a shape = { height, width, channels }, or take an mlp");
+        return mbl_error_set(
+            e, "a cnn takes images, and these data have no shape: give the dataset a shape = { height, width, channels }, or take an mlp");
     if (!channel_count) return mbl_error_set(e, "channels: a cnn needs at least one convolution, such as channels = { 32 }");
     if (kernel % 2 == 0) return mbl_error_set(e, "kernel: %lld is even; an odd size expected, such as 3", (long long)kernel);
 
@@ -25,8 +26,9 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
         shape[2] = channels[i];
         if (pool == 1) continue;
         if (shape[0] < pool || shape[1] < pool)
-            return mbl_error_set(e, "the image is only %lld×%lld after convolution %zu: too small to be pooled by %lld; take fewer channels or pool = 1",
-                                 (long long)shape[0], (long long)shape[1], i + 1, (long long)pool);
+            return mbl_error_set(
+                e, "the image is only %lld×%lld after convolution %zu: too small to be pooled by %lld; take fewer channels or pool = 1",
+                (long long)shape[0], (long long)shape[1], i + 1, (long long)pool);
         mbl_net_pool(n, m, shape, (int)pool);
         shape[0] = mbk_window_out(shape[0], (int)pool, (int)pool, 0);
         shape[1] = mbk_window_out(shape[1], (int)pool, (int)pool, 0);
@@ -59,5 +61,12 @@ static void release(struct mbl_model *m) {
 
 static const char *const fields[] = {"channels", "kernel", "pool", "hidden", "activation", "dropout", NULL};
 
-const struct mbl_architecture mbl_cnn = {.kind = "cnn", .model_type = "mbuild-cnn", .class_name = "MbuildCnn", .fields = fields,
-                                         .configure = configure, .reserve = reserve, .forward = forward, .backward = backward, .release = release};
+const struct mbl_architecture mbl_cnn = {.kind = "cnn",
+                                         .model_type = "mbuild-cnn",
+                                         .class_name = "MbuildCnn",
+                                         .fields = fields,
+                                         .configure = configure,
+                                         .reserve = reserve,
+                                         .forward = forward,
+                                         .backward = backward,
+                                         .release = release};

@@ -50,7 +50,8 @@ static int check_numbers(const struct mbl_parameter *p, const char *data, struct
         float v;
         memcpy(&v, data + (size_t)i * sizeof v, sizeof v);
         if (!isfinite(v)) return mbl_error_set(e, "tensor %s: element %lld is no finite number", p->name, (long long)i);
-        if (scale && !(v > 0)) return mbl_error_set(e, "tensor %s: element %lld is %g; a scale above 0 expected", p->name, (long long)i, (double)v);
+        if (scale && !(v > 0))
+            return mbl_error_set(e, "tensor %s: element %lld is %g; a scale above 0 expected", p->name, (long long)i, (double)v);
     }
     return 0;
 }
@@ -73,7 +74,8 @@ int mbl_model_read_weights(struct mbl_model *m, const struct mbl_safetensors *fi
     for (size_t i = 0; i < m->parameter_count; i++)
         if (check_tensor(&m->parameters[i], mbl_safetensors_find(file, m->parameters[i].name), e)) return -1;
     for (size_t i = 0; file->count != m->parameter_count && i < file->count; i++)
-        if (!mbl_model_find(m, file->tensors[i].name)) return mbl_error_set(e, "tensor %.200s is none of the model's that config.json describes", file->tensors[i].name);
+        if (!mbl_model_find(m, file->tensors[i].name))
+            return mbl_error_set(e, "tensor %.200s is none of the model's that config.json describes", file->tensors[i].name);
     /* Only now, when the file has shown that it is as large as it says. */
     if (!m->values && mbl_model_allocate(m, e)) return -1;
     for (size_t i = 0; i < m->parameter_count; i++)

@@ -38,5 +38,12 @@ static void release(struct mbl_model *m) {
 
 static const char *const fields[] = {"hidden", "activation", "dropout", NULL};
 
-const struct mbl_architecture mbl_mlp = {.kind = "mlp", .model_type = "mbuild-mlp", .class_name = "MbuildMlp", .fields = fields,
-                                         .configure = configure, .reserve = reserve, .forward = forward, .backward = backward, .release = release};
+const struct mbl_architecture mbl_mlp = {.kind = "mlp",
+                                         .model_type = "mbuild-mlp",
+                                         .class_name = "MbuildMlp",
+                                         .fields = fields,
+                                         .configure = configure,
+                                         .reserve = reserve,
+                                         .forward = forward,
+                                         .backward = backward,
+                                         .release = release};

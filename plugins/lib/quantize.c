@@ -87,13 +87,13 @@ struct error_sum {
     double error, all;
 };
 
-static int add_error(struct mbk *k, const struct mbk_tensor *w, const struct mbk_tensor *q, const struct mbk_tensor *scales, struct error_sum *sum,
-                     struct mbl_error *e) {
+static int add_error(struct mbk *k, const struct mbk_tensor *w, const struct mbk_tensor *q, const struct mbk_tensor *scales,
+                     struct error_sum *sum, struct mbl_error *e) {
     int64_t rows = w->shape[0], columns = w->shape[1];
     void *a, *b = NULL, *c = NULL;
     int status = -1;
-    if (mbl_try_alloc(&a, (uint64_t)(rows * columns), sizeof(float), "weights", e) || mbl_try_alloc(&b, (uint64_t)(rows * columns), 1, "weights", e) ||
-        mbl_try_alloc(&c, (uint64_t)rows, sizeof(float), "scales", e))
+    if (mbl_try_alloc(&a, (uint64_t)(rows * columns), sizeof(float), "weights", e) ||
+        mbl_try_alloc(&b, (uint64_t)(rows * columns), 1, "weights", e) || mbl_try_alloc(&c, (uint64_t)rows, sizeof(float), "scales", e))
         goto done;
     if (mbk_read(k, a, w->data, mbk_bytes(w)) || mbk_read(k, b, q->data, mbk_bytes(q)) || mbk_read(k, c, scales->data, mbk_bytes(scales))) {
         mbl_kernel_failed(k, "weights", e);

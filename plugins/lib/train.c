@@ -128,8 +128,9 @@ int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e) {
 void mbl_trainer_close(struct mbl_trainer *t) {
     if (!t->model) return;
     struct mbk *k = t->model->k;
-    void *device[] = {t->moments, t->kept, t->x.data, t->labels.data, t->targets.data, t->soft.data, t->weights.data, t->row_weights.data,
-                      t->losses.data, t->predictions.data, t->doutputs.data, t->mixed.data, t->spare.data, t->norm.data, t->clip_scale.data};
+    void *device[] = {t->moments,       t->kept,         t->x.data,           t->labels.data, t->targets.data,
+                      t->soft.data,     t->weights.data, t->row_weights.data, t->losses.data, t->predictions.data,
+                      t->doutputs.data, t->mixed.data,   t->spare.data,       t->norm.data,   t->clip_scale.data};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) mbk_free(k, device[i]);
     void *host[] = {t->parameters, t->host_order, t->host_labels, t->host_predictions, t->host_targets, t->host_losses, t->staging,
@@ -145,8 +146,9 @@ static struct mbk_tensor shaped(const struct mbk_tensor *t, int64_t rows, int64_
 }
 
 /* Loss of a batch against labels or targets; doutputs is optional. `labels`, `targets`: views of the batch's rows. */
-static int hard_loss(const struct mbl_model *m, const struct mbk_tensor *outputs, const struct mbk_tensor *labels, const struct mbk_tensor *targets,
-                     float smoothing, float scale, const struct mbk_tensor *losses, const struct mbk_tensor *doutputs) {
+static int hard_loss(const struct mbl_model *m, const struct mbk_tensor *outputs, const struct mbk_tensor *labels,
+                     const struct mbk_tensor *targets, float smoothing, float scale, const struct mbk_tensor *losses,
+                     const struct mbk_tensor *doutputs) {
     struct mbk_tensor column = shaped(targets, outputs->shape[0], 1);
     switch (m->problem) {
     case MBL_CLASSES: return mbk_cross_entropy(m->k, outputs, labels, smoothing, scale, losses, doutputs);
@@ -155,8 +157,8 @@ static int hard_loss(const struct mbl_model *m, const struct mbk_tensor *outputs
     }
 }
 
-/* Two classes by one logit: alpha · T² · BCE(z/T, σ(teacher/T)) + (1 − alpha) · BCE(z, target). `soft` holds the teacher's logits; the first
- * term differs from the Kullback-Leibler divergence only by the teacher's own entropy, so its gradient is the same. */
+/* Two classes by one logit: alpha · T² · BCE(z/T, σ(teacher/T)) + (1 − alpha) · BCE(z, target). `soft` holds the teacher's logits; the
+ * first term differs from the Kullback-Leibler divergence only by the teacher's own entropy, so its gradient is the same. */
 static int binary_distillation(struct mbl_trainer *t, const struct mbk_tensor *z, struct mbk_tensor *soft, const struct mbk_tensor *targets,
                                float scale, const struct mbk_tensor *losses, const struct mbk_tensor *dz) {
     struct mbk *k = t->model->k;
@@ -168,11 +170,12 @@ static int binary_distillation(struct mbl_trainer *t, const struct mbk_tensor *z
     if (mbk_copy(k, z, &cool) || mbk_scale(k, 1 / T, &cool) || mbk_scale(k, 1 / T, soft) || mbk_activate(k, MBK_SIGMOID, soft, soft) ||
         mbk_bce_with_logits(k, &cool, soft, scale * alpha * T, losses, dz) || mbk_scale(k, alpha * T * T, losses))
         return -1;
-    return mbk_bce_with_logits(k, z, &column, scale * (1 - alpha), &other, &cool) || mbk_axpy(k, 1 - alpha, &other, losses) || mbk_axpy(k, 1, &gradient, &flat);
+    return mbk_bce_with_logits(k, z, &column, scale * (1 - alpha), &other, &cool) || mbk_axpy(k, 1 - alpha, &other, losses) ||
+           mbk_axpy(k, 1, &gradient, &flat);
 }
 
-/* Numbers: alpha · (z − teacher)² + (1 − alpha) · (z − target)² has the gradient of (z − mix)², mix = alpha · teacher + (1 − alpha) · target. The
- * losses told are those against the target, so that R² means what it says. */
+/* Numbers: alpha · (z − teacher)² + (1 − alpha) · (z − target)² has the gradient of (z − mix)², mix = alpha · teacher + (1 − alpha) ·
+ * target. The losses told are those against the target, so that R² means what it says. */
 static int value_distillation(struct mbl_trainer *t, const struct mbk_tensor *z, struct mbk_tensor *soft, const struct mbk_tensor *targets,
                               float scale, const struct mbk_tensor *losses, const struct mbk_tensor *dz) {
     struct mbk *k = t->model->k;
@@ -190,10 +193,12 @@ struct rows {
 static int batch_loss(struct mbl_trainer *t, const struct mbk_tensor *outputs, struct rows *r) {
     struct mbl_model *m = t->model;
     float scale = 1 / (float)outputs->shape[0];
-    if (!t->teacher) return hard_loss(m, outputs, &r->labels, &r->targets, (float)t->options.label_smoothing, scale, &r->losses, &r->doutputs);
+    if (!t->teacher)
+        return hard_loss(m, outputs, &r->labels, &r->targets, (float)t->options.label_smoothing, scale, &r->losses, &r->doutputs);
     switch (m->problem) {
     case MBL_CLASSES:
-        return mbk_distillation(m->k, outputs, &r->soft, &r->labels, (float)t->options.temperature, (float)t->options.alpha, scale, &r->losses, &r->doutputs);
+        return mbk_distillation(m->k, outputs, &r->soft, &r->labels, (float)t->options.temperature, (float)t->options.alpha, scale,
+                                &r->losses, &r->doutputs);
     case MBL_BINARY: return binary_distillation(t, outputs, &r->soft, &r->targets, scale, &r->losses, &r->doutputs);
     default: return value_distillation(t, outputs, &r->soft, &r->targets, scale, &r->losses, &r->doutputs);
     }
@@ -206,10 +211,12 @@ static int weigh_rows(struct mbl_trainer *t, const struct rows *r, int64_t first
 }
 
 /* Which class each row is taken for; of one logit, the second where it is above 0: σ(z) rounded to even. */
-static int predict_classes(struct mbl_model *m, const struct mbk_tensor *outputs, const struct mbk_tensor *scratch, const struct mbk_tensor *out) {
+static int predict_classes(struct mbl_model *m, const struct mbk_tensor *outputs, const struct mbk_tensor *scratch,
+                           const struct mbk_tensor *out) {
     if (m->problem == MBL_CLASSES) return mbk_argmax(m->k, outputs, out);
     if (m->problem != MBL_BINARY) return 0;
-    struct mbk_tensor flat = mbk_tensor1(outputs->data, MBK_F32, outputs->shape[0]), p = mbk_tensor1(scratch->data, MBK_F32, outputs->shape[0]);
+    struct mbk_tensor flat = mbk_tensor1(outputs->data, MBK_F32, outputs->shape[0]),
+                      p = mbk_tensor1(scratch->data, MBK_F32, outputs->shape[0]);
     return mbk_activate(m->k, MBK_SIGMOID, &flat, &p) || mbk_cast(m->k, &p, out);
 }
 
@@ -219,7 +226,8 @@ static int optimize(struct mbl_trainer *t, double lr) {
     const struct mbk_tensor *scale = o->clip > 0 ? &t->clip_scale : NULL;
     if (scale && mbk_gradient_norm(k, t->parameters, t->parameter_count, (float)o->clip, &t->norm, &t->clip_scale)) return -1;
     if (o->optimizer == MBL_SGD) {
-        struct mbk_sgd sgd = {.lr = (float)lr, .momentum = (float)o->momentum, .nesterov = o->nesterov, .gradient_scale = 1, .scale = scale};
+        struct mbk_sgd sgd = {
+            .lr = (float)lr, .momentum = (float)o->momentum, .nesterov = o->nesterov, .gradient_scale = 1, .scale = scale};
         return mbk_sgd(k, &sgd, t->parameters, t->parameter_count);
     }
     struct mbk_adam adam = {.lr = (float)lr, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2, .eps = (float)o->epsilon,
@@ -233,8 +241,11 @@ int mbl_trainer_step(struct mbl_trainer *t, struct mbl_error *e) {
     int64_t first = t->position, left = t->train->rows - first, rows = left < t->options.batch ? left : t->options.batch;
     struct mbl_batch b = {.x = mbk_rows(&t->x, first, rows), .training = true, .seed = mbl_seed_for(t->options.seed, MBL_FOR_DROPOUT),
                           .offset = (uint64_t)t->step * MBL_DROPOUT_STRIDE};
-    struct rows r = {.labels = mbk_rows(&t->labels, first, rows), .targets = mbk_rows(&t->targets, first, rows), .losses = mbk_rows(&t->losses, first, rows),
-                     .predictions = mbk_rows(&t->predictions, first, rows), .doutputs = mbk_rows(&t->doutputs, 0, rows)};
+    struct rows r = {.labels = mbk_rows(&t->labels, first, rows),
+                     .targets = mbk_rows(&t->targets, first, rows),
+                     .losses = mbk_rows(&t->losses, first, rows),
+                     .predictions = mbk_rows(&t->predictions, first, rows),
+                     .doutputs = mbk_rows(&t->doutputs, 0, rows)};
     struct mbk_tensor scratch = mbk_rows(&t->mixed, 0, rows), outputs;
     if (t->teacher) r.soft = mbk_rows(&t->soft, first, rows);
     if (mbk_zero_gradients(k, t->parameters, t->parameter_count)) return mbl_kernel_failed(k, "gradients", e);
@@ -289,9 +300,9 @@ int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e) {
         t->host_labels[i] = f->data.labels ? f->data.labels[r] : 0;
         t->host_targets[i] = f->targets ? f->targets[r] : (float)t->host_labels[i];
     }
-    if (mbk_write(k, t->labels.data, t->host_labels, mbk_bytes(&t->labels)) || mbk_write(k, t->targets.data, t->host_targets, mbk_bytes(&t->targets)) ||
-        arrange_features(t) || (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, &t->soft)) ||
-        (t->options.balanced && arrange_weights(t)))
+    if (mbk_write(k, t->labels.data, t->host_labels, mbk_bytes(&t->labels)) ||
+        mbk_write(k, t->targets.data, t->host_targets, mbk_bytes(&t->targets)) || arrange_features(t) ||
+        (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, &t->soft)) || (t->options.balanced && arrange_weights(t)))
         return mbl_kernel_failed(k, "an epoch's rows", e);
     return 0;
 }
@@ -311,7 +322,8 @@ static void judge(const struct mbl_trainer *t, struct mbl_epoch *out) {
 
 int mbl_trainer_end_epoch(struct mbl_trainer *t, struct mbl_epoch *out, struct mbl_error *e) {
     struct mbk *k = t->model->k;
-    if (mbk_read(k, t->host_losses, t->losses.data, mbk_bytes(&t->losses)) || mbk_read(k, t->host_predictions, t->predictions.data, mbk_bytes(&t->predictions)))
+    if (mbk_read(k, t->host_losses, t->losses.data, mbk_bytes(&t->losses)) ||
+        mbk_read(k, t->host_predictions, t->predictions.data, mbk_bytes(&t->predictions)))
         return mbl_kernel_failed(k, "an epoch's losses", e);
     judge(t, out);
     t->epoch++;
@@ -330,7 +342,8 @@ int mbl_trainer_validate(struct mbl_trainer *t, const struct mbl_feed *f, struct
     }
     if (mbl_predict(m, f, 0, f->rows, t->options.batch, t->answers, e)) return -1;
     mbl_score_brief(m->problem, m->schema.class_count, f->rows, t->answers, f->data.labels, f->data.targets, &out->loss, &out->score);
-    if (m->problem == MBL_VALUES) out->loss /= m->schema.target_deviation * m->schema.target_deviation; /* in the unit of the training loss */
+    if (m->problem == MBL_VALUES)
+        out->loss /= m->schema.target_deviation * m->schema.target_deviation; /* in the unit of the training loss */
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* train.h: training: the options, one step, and the loop that the steps `train` and `distill` share.
  *
- * A trainer owns everything that changes from step to step, all of it on the model's device and none of it allocated after the first step. What
- * chance decides (order, dropout, starting weights) follows from the seed and from counters alone, so a trainer whose weights, moments and
- * counters were put back goes on with the same bits.
+ * A trainer owns everything that changes from step to step, all of it on the model's device and none of it allocated after the first step.
+ * What chance decides (order, dropout, starting weights) follows from the seed and from counters alone, so a trainer whose weights, moments
+ * and counters were put back goes on with the same bits.
  */
 #ifndef MBL_TRAIN_H
 #define MBL_TRAIN_H
@@ -49,7 +49,8 @@ enum mbl_purpose { MBL_FOR_WEIGHTS = 1, MBL_FOR_ORDER, MBL_FOR_DROPOUT, MBL_FOR_
 MBL_EXPORT uint64_t mbl_seed_for(uint64_t seed, enum mbl_purpose purpose);
 
 /* One image as an epoch sees it, scaled; `raw` and `out` have the schema's shape. */
-void mbl_augment_row(const struct mbl_train_options *o, const struct mbl_schema *s, int64_t epoch, int64_t row, const float *raw, float *out);
+void mbl_augment_row(const struct mbl_train_options *o, const struct mbl_schema *s, int64_t epoch, int64_t row, const float *raw,
+                     float *out);
 
 struct mbl_epoch {               /* figures of one epoch */
     double loss, score;          /* score: accuracy, or R² */
@@ -70,7 +71,8 @@ struct mbl_trainer {
     bool has_best;
     /* device memory */
     void *moments, *kept;        /* first and second moments, 2 × model->block_bytes; the best weights */
-    struct mbk_tensor x, labels, targets, soft, weights, row_weights; /* all rows, in this epoch's order: a batch is a view, nothing is gathered */
+    struct mbk_tensor x, labels, targets, soft, weights,
+        row_weights; /* all rows, in this epoch's order: a batch is a view, nothing is gathered */
     struct mbk_tensor losses, predictions;                            /* likewise, as steps fill them */
     struct mbk_tensor doutputs, mixed, spare;                         /* of a batch */
     struct mbk_tensor norm, clip_scale;
@@ -92,8 +94,9 @@ MBL_EXPORT int mbl_trainer_validate(struct mbl_trainer *t, const struct mbl_feed
 MBL_EXPORT int mbl_trainer_keep_best(struct mbl_trainer *t, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_restore_best(struct mbl_trainer *t, struct mbl_error *e);
 
-/* A checkpoint holds weights, moments, the best weights, this epoch's losses so far, the counters, the text of the log, and a digest over it all.
- * Reading one returns 1 if there is none or it is damaged (then *why says so, else it is ""), and the trainer is untouched; -1 if the device fails. */
+/* A checkpoint holds weights, moments, the best weights, this epoch's losses so far, the counters, the text of the log, and a digest over
+ * it all. Reading one returns 1 if there is none or it is damaged (then *why says so, else it is ""), and the trainer is untouched; -1 if
+ * the device fails. */
 MBL_EXPORT int mbl_checkpoint_write(struct mbl_trainer *t, const char *folder, const char *log, struct mbl_error *e);
 MBL_EXPORT int mbl_checkpoint_read(struct mbl_trainer *t, const char *folder, struct mbl_buf *log, struct mbl_error *why);
 

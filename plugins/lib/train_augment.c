@@ -2,7 +2,8 @@
 #include "train.h"
 
 /* Raw pixels are moved, and scaled only then: each place has a scale of its own. What comes in at the border is raw 0. */
-void mbl_augment_row(const struct mbl_train_options *o, const struct mbl_schema *s, int64_t epoch, int64_t row, const float *raw, float *out) {
+void mbl_augment_row(const struct mbl_train_options *o, const struct mbl_schema *s, int64_t epoch, int64_t row, const float *raw,
+                     float *out) {
     const int64_t H = s->shape[0], W = s->shape[1], C = s->shape[2];
     uint32_t words[4];
     mbk_philox(mbl_seed_for(o->seed, MBL_FOR_IMAGES), (uint64_t)epoch << 32 | (uint64_t)row, words);

@@ -1,7 +1,7 @@
 /* train_checkpoint.c: a trainer's state in one file, written whole or not at all; see train.h.
  *
- * The folder belongs to one key of one step, so a checkpoint found there is of the same data, parameters and plugin. What it needn't be is whole: a
- * digest over everything tells.
+ * The folder belongs to one key of one step, so a checkpoint found there is of the same data, parameters and plugin. What it needn't be is
+ * whole: a digest over everything tells.
  */
 #include "sha256.h"
 #include "train.h"
@@ -64,7 +64,8 @@ int mbl_checkpoint_write(struct mbl_trainer *t, const char *folder, const char *
     for (int i = 0; i < PARTS; i++) {
         void *data;
         if (mbl_try_alloc(&data, parts[i].bytes, 1, "a checkpoint", e)) goto done;
-        tensors[i] = (struct mbl_tensor){.name = part_names[i], .type = MBL_U8, .rank = 1, .shape = {(int64_t)parts[i].bytes}, .data = data};
+        tensors[i] =
+            (struct mbl_tensor){.name = part_names[i], .type = MBL_U8, .rank = 1, .shape = {(int64_t)parts[i].bytes}, .data = data};
         if (mbk_read(t->model->k, data, parts[i].device, parts[i].bytes)) {
             mbl_kernel_failed(t->model->k, "a checkpoint", e);
             goto done;

@@ -68,7 +68,8 @@ static int check_optimizer(const struct mb_host *host, struct mb_run *run) {
     bool sgd = !strcmp(kind, "sgd");
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (own[i].of_sgd != sgd && host->param_given(run, own[i].path))
-            return host->fail(run, "optimizer: %s has no field \"%s\"; it belongs to %s", kind, own[i].name, own[i].of_sgd ? "sgd" : "adam and adamw");
+            return host->fail(run, "optimizer: %s has no field \"%s\"; it belongs to %s", kind, own[i].name,
+                              own[i].of_sgd ? "sgd" : "adam and adamw");
     if (sgd && host->param_given(run, "optimizer.nesterov") && host->param_bool(run, "optimizer.nesterov") &&
         float_or(host, run, "optimizer.momentum", 0) == 0)
         return host->fail(run, "optimizer: nesterov needs a momentum above 0");
@@ -82,7 +83,8 @@ int mbl_train_check(const struct mb_host *host, struct mb_run *run) {
     const char *text = host->param_json(run, "model");
     const struct mbl_schema any = {.json = mbl_json_null(&arena)};
     int status = check_optimizer(host, run);
-    if (status == MB_OK && (mbl_json_parse(text, strlen(text), "model", &arena, &shape, &e) || mbl_model_config(shape, &any, &arena, &config, &e)))
+    if (status == MB_OK &&
+        (mbl_json_parse(text, strlen(text), "model", &arena, &shape, &e) || mbl_model_config(shape, &any, &arena, &config, &e)))
         status = host->fail(run, "%s", e.text);
     mbl_arena_free(&arena);
     return status;

@@ -38,7 +38,8 @@ static int open_model(struct session *s, struct mbl_error *e) {
     if (mbl_feed_open(&s->train, NULL, path, e) || mbl_json_parse(text, strlen(text), "model", &s->arena, &shape, e)) return -1;
     if (mbl_model_config(shape, &s->train.data.schema, &s->arena, &config, e)) return -1;
     if (mbl_model_create(s->k, config, &s->model, e) || mbl_feed_bind(&s->train, s->model, e)) return mbl_error_wrap(e, "%s", path);
-    if (mbl_model_allocate(s->model, e) || mbl_model_initialize(s->model, mbl_seed_for(s->trainer.options.seed, MBL_FOR_WEIGHTS), e)) return -1;
+    if (mbl_model_allocate(s->model, e) || mbl_model_initialize(s->model, mbl_seed_for(s->trainer.options.seed, MBL_FOR_WEIGHTS), e))
+        return -1;
     path = s->host->input_path(s->run, "val", 0);
     s->has_val = path != NULL;
     return path ? mbl_feed_open(&s->val, s->model, path, e) : 0;
@@ -76,8 +77,10 @@ static int check_against_data(const struct session *s, struct mbl_error *e) {
     const struct mbl_train_options *o = &s->trainer.options;
     bool values = s->model->problem == MBL_VALUES;
     if (o->early_stop && !s->has_val) return mbl_error_set(e, "early_stop needs a validation part: give the dataset's split a val share");
-    if (o->early_stop && o->watched == MBL_WATCH_ACCURACY && values) return mbl_error_set(e, "early_stop.metric: regression has no val_accuracy; take val_loss or val_r2");
-    if (o->early_stop && o->watched == MBL_WATCH_R2 && !values) return mbl_error_set(e, "early_stop.metric: classification has no val_r2; take val_loss or val_accuracy");
+    if (o->early_stop && o->watched == MBL_WATCH_ACCURACY && values)
+        return mbl_error_set(e, "early_stop.metric: regression has no val_accuracy; take val_loss or val_r2");
+    if (o->early_stop && o->watched == MBL_WATCH_R2 && !values)
+        return mbl_error_set(e, "early_stop.metric: classification has no val_r2; take val_loss or val_accuracy");
     if (o->balanced && values) return mbl_error_set(e, "class_weights: regression has no classes");
     if ((o->shift || o->mirror) && !s->model->schema.shape_rank) return mbl_error_set(e, "augment is for images: these data have no shape");
     if (o->label_smoothing > 0 && s->model->problem != MBL_CLASSES) return mbl_error_set(e, "label_smoothing is for three classes or more");
@@ -123,7 +126,8 @@ static void report_step(struct session *s, bool always) {
     int64_t epoch = t->epoch < t->options.epochs ? t->epoch + 1 : t->epoch;
     int n = snprintf(text, sizeof text, "epoch %lld/%lld", (long long)epoch, (long long)t->options.epochs);
     if (s->judged) n += snprintf(text + n, sizeof text - (size_t)n, ", loss %.4f, %s %.4f", s->last.loss, score_name(s), s->last.score);
-    if (s->judged && s->has_val) snprintf(text + n, sizeof text - (size_t)n, ", validation %.4f, %.4f", s->last_val.loss, s->last_val.score);
+    if (s->judged && s->has_val)
+        snprintf(text + n, sizeof text - (size_t)n, ", validation %.4f, %.4f", s->last_val.loss, s->last_val.score);
     s->host->progress(s->run, (double)t->step, (double)(t->options.epochs * t->steps_per_epoch), text);
 }
 
@@ -173,12 +177,15 @@ static int end_epoch(struct session *s, struct mbl_error *e) {
     double lr = mbl_learning_rate(&t->options, t->step - 1, t->steps_per_epoch);
     if (mbl_trainer_end_epoch(t, &s->last, e)) return -1;
     if (!isfinite(s->last.loss))
-        return mbl_error_set(e, "training diverged: in epoch %lld the loss is no finite number any more; take a smaller learning rate than %g, or clip the gradients",
-                             (long long)t->epoch, t->options.lr);
+        return mbl_error_set(
+            e,
+            "training diverged: in epoch %lld the loss is no finite number any more; take a smaller learning rate than %g, or clip the gradients",
+            (long long)t->epoch, t->options.lr);
     if (s->has_val && mbl_trainer_validate(t, &s->val, &s->last_val, e)) return -1;
     if (s->has_val && !isfinite(s->last_val.loss))
-        return mbl_error_set(e, "training diverged: after epoch %lld the validation loss is no finite number; take a smaller learning rate than %g",
-                             (long long)t->epoch, t->options.lr);
+        return mbl_error_set(
+            e, "training diverged: after epoch %lld the validation loss is no finite number; take a smaller learning rate than %g",
+            (long long)t->epoch, t->options.lr);
     s->judged = true;
     report_epoch(s, lr);
     return watch(s, e);
@@ -195,7 +202,8 @@ static int resume(struct session *s, struct mbl_error *e) {
     int found = folder ? mbl_checkpoint_read(&s->trainer, folder, &s->log, e) : 1;
     if (found < 0) return -1;
     if (found == 0)
-        s->host->log(s->run, MB_INFO, "going on from a checkpoint after %lld steps, in epoch %lld", (long long)s->trainer.step, (long long)s->trainer.epoch + 1);
+        s->host->log(s->run, MB_INFO, "going on from a checkpoint after %lld steps, in epoch %lld", (long long)s->trainer.step,
+                     (long long)s->trainer.epoch + 1);
     else if (folder && *e->text)
         s->host->log(s->run, MB_WARN, "starting anew: the checkpoint can't be used: %s", e->text);
     return 0;

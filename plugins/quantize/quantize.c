@@ -12,7 +12,8 @@ static const char *const schemes[] = {"int8", NULL};
 static const char *const ranges[] = {"percentile", "max", NULL};
 
 /* How often both models answer the same, or how far apart their numbers are in units of the target's deviation. */
-static int compare(const struct mb_host *host, struct mb_run *run, struct mbl_model *m, struct mbl_model *q, const struct mbl_feed *f, struct mbl_error *e) {
+static int compare(const struct mb_host *host, struct mb_run *run, struct mbl_model *m, struct mbl_model *q, const struct mbl_feed *f,
+                   struct mbl_error *e) {
     void *a, *b = NULL;
     uint64_t n = (uint64_t)f->rows * (uint64_t)m->outputs;
     int status = -1;
@@ -38,8 +39,8 @@ done:
     return status;
 }
 
-static int quantize(const struct mb_host *host, struct mb_run *run, struct mbk *k, struct mbl_model **m, struct mbl_model **q, struct mbl_feed *f,
-                    struct mbl_error *e) {
+static int quantize(const struct mb_host *host, struct mb_run *run, struct mbk *k, struct mbl_model **m, struct mbl_model **q,
+                    struct mbl_feed *f, struct mbl_error *e) {
     const char *from = host->input_path(run, "source", 0), *to = host->output_path(run, "model", 0);
     struct mbl_quantize_options o = {.percentile = 100, .batch = 256};
     struct mbl_quantize_report report;
@@ -47,7 +48,8 @@ static int quantize(const struct mb_host *host, struct mb_run *run, struct mbk *
     if (!strcmp(host->param_string(run, "range"), "percentile")) o.percentile = host->param_float(run, "percentile");
     if (mbl_model_load(k, from, m, e) || mbl_feed_open(f, *m, host->input_path(run, "calibrate", 0), e)) return -1;
     if (mbl_quantize(*m, f, &o, q, &report, e)) return mbl_error_wrap(e, "%s", from);
-    if (mbl_model_save(*q, to, e) || mbl_model_size(from, &before, e) || mbl_model_size(to, &after, e) || compare(host, run, *m, *q, f, e)) return -1;
+    if (mbl_model_save(*q, to, e) || mbl_model_size(from, &before, e) || mbl_model_size(to, &after, e) || compare(host, run, *m, *q, f, e))
+        return -1;
     host->metric(run, "weight_error", report.weight_error);
     host->metric(run, "size_bytes", (double)after);
     host->log(run, MB_INFO, "%zu layers to int8: %lld bytes from %lld", report.layers, (long long)after, (long long)before);
@@ -76,9 +78,19 @@ static const struct mb_role roles[] = {
     {0}};
 
 static const struct mb_param params[] = {
-    {.name = "scheme", .type = MB_ENUM, .choices = schemes, .deflt = "\"int8\"", .help = "int8: weights by output channel, activations by layer"},
+    {.name = "scheme",
+     .type = MB_ENUM,
+     .choices = schemes,
+     .deflt = "\"int8\"",
+     .help = "int8: weights by output channel, activations by layer"},
     {.name = "range", .type = MB_ENUM, .choices = ranges, .deflt = "\"percentile\"", .help = "what an activation's scale covers"},
-    {.name = "percentile", .type = MB_FLOAT, .deflt = "99.9", .least = 50, .most = 100, .unit = "percent", .help = "of the activations' sizes"},
+    {.name = "percentile",
+     .type = MB_FLOAT,
+     .deflt = "99.9",
+     .least = 50,
+     .most = 100,
+     .unit = "percent",
+     .help = "of the activations' sizes"},
     {0}};
 
 static const struct mb_step steps[] = {

@@ -9,7 +9,13 @@ static int run_train(const struct mb_host *host, struct mb_run *run) {
 static const struct mb_role roles[] = {MBL_TRAIN_ROLES, {0}};
 
 static const struct mb_param augment_params[] = {
-    {.name = "shift", .type = MB_INT, .deflt = "0", .least = 0, .most = 64, .unit = "pixels", .help = "move each image by up to so much, any way"},
+    {.name = "shift",
+     .type = MB_INT,
+     .deflt = "0",
+     .least = 0,
+     .most = 64,
+     .unit = "pixels",
+     .help = "move each image by up to so much, any way"},
     {.name = "mirror", .type = MB_BOOL, .deflt = "false", .help = "mirror half of the images, left to right"},
     {0}};
 

@@ -10,7 +10,8 @@ static const float logits[12][3] = {{-1.60f, -2.65f, -0.50f}, {0.84f, 2.27f, 0.2
                                     {0.82f, 1.66f, -3.29f},   {-0.51f, -1.96f, -0.35f}, {-2.58f, 0.04f, -0.08f}, {-0.61f, -2.10f, -0.79f}};
 static const int32_t labels[12] = {0, 1, 2, 0, 1, 2, 0, 0, 1, 0, 2, 0};
 
-static struct mbl_scores score(enum mbl_problem problem, size_t classes, int64_t rows, const float *outputs, const int32_t *of, const float *targets) {
+static struct mbl_scores score(enum mbl_problem problem, size_t classes, int64_t rows, const float *outputs, const int32_t *of,
+                               const float *targets) {
     static struct mbl_arena arena;
     struct mbl_scores s;
     struct mbl_error e;

@@ -34,15 +34,17 @@ static struct mbl_model *make_model(struct mbk *k, const char *shape, const stru
     struct mbl_schema schema;
     struct mbl_json *config;
     struct mbl_model *m;
-    if (mbl_schema_parse(small_schema(s, &arena), &arena, &schema, &error) || mbl_model_config(parse(shape), &schema, &arena, &config, &error) ||
-        mbl_model_create(k, config, &m, &error) || mbl_model_allocate(m, &error) || mbl_model_initialize(m, 7, &error))
+    if (mbl_schema_parse(small_schema(s, &arena), &arena, &schema, &error) ||
+        mbl_model_config(parse(shape), &schema, &arena, &config, &error) || mbl_model_create(k, config, &m, &error) ||
+        mbl_model_allocate(m, &error) || mbl_model_initialize(m, 7, &error))
         FAIL("%s", error.text);
     return kept(m);
 }
 
 /* -- gradients */
 
-/* The mean over rows of Σ c(row, output) · logit, by the model's forward in its own precision: linear in the logits, so its gradient is c. */
+/* The mean over rows of Σ c(row, output) · logit, by the model's forward in its own precision: linear in the logits, so its gradient is c.
+ */
 static double weighted_sum(struct mbl_model *m, const struct mbl_batch *b, const float *c) {
     struct mbk_tensor out;
     double sum = 0;
@@ -51,18 +53,20 @@ static double weighted_sum(struct mbl_model *m, const struct mbl_batch *b, const
     return sum;
 }
 
-/* Finite differences in float32 lose digits; a smooth activation and a step of 5e-4, small enough to cross few edges of max pools, leave about three. */
+/* Finite differences in float32 lose digits; a smooth activation and a step of 5e-4, small enough to cross few edges of max pools, leave
+ * about three. */
 static void check_gradients(const char *shape, const struct small *s) {
     struct mbk *k = open_cpu();
     struct mbl_model *m = make_model(k, shape, s);
     const int64_t rows = 5, n = rows * s->features;
-    float *x = kept(calloc((size_t)n, sizeof *x)), *c = kept(calloc((size_t)(rows * m->outputs), sizeof *c)), *d = kept(calloc((size_t)(rows * m->outputs), sizeof *d));
+    float *x = kept(calloc((size_t)n, sizeof *x)), *c = kept(calloc((size_t)(rows * m->outputs), sizeof *c)),
+          *d = kept(calloc((size_t)(rows * m->outputs), sizeof *d));
     for (int64_t i = 0; i < n; i++) x[i] = (float)(small_random(5, (uint64_t)i) * 2 - 1);
     for (int64_t i = 0; i < rows * m->outputs; i++) d[i] = c[i] = (float)(small_random(6, (uint64_t)i) * 2 - 1);
     struct mbl_batch b = {.x = mbk_tensor2(x, MBK_F32, rows, s->features), .training = true, .seed = 3, .offset = 0};
     struct mbk_tensor out, dout = mbk_tensor2(d, MBK_F32, rows, m->outputs);
-    if (mbl_model_allocate_gradients(m, &error) || m->architecture->reserve(m, rows, true, &error) || m->architecture->forward(m, &b, &out, &error) ||
-        m->architecture->backward(m, &b, &dout, &error))
+    if (mbl_model_allocate_gradients(m, &error) || m->architecture->reserve(m, rows, true, &error) ||
+        m->architecture->forward(m, &b, &out, &error) || m->architecture->backward(m, &b, &dout, &error))
         FAIL("%s", error.text);
     int checked = 0;
     for (size_t p = 0; p < m->parameter_count; p++) {
@@ -76,8 +80,8 @@ static void check_gradients(const char *shape, const struct small *s) {
             double down = weighted_sum(m, &b, c);
             v[i] = kept;
             double expected = (up - down) / (2 * (double)step);
-            CHECKF(fabs(g[i] - expected) <= 2e-3 * (1 + fabs(expected)), "%s[%lld]: gradient %g, by differences %g", m->parameters[p].name, (long long)i,
-                   (double)g[i], expected);
+            CHECKF(fabs(g[i] - expected) <= 2e-3 * (1 + fabs(expected)), "%s[%lld]: gradient %g, by differences %g", m->parameters[p].name,
+                   (long long)i, (double)g[i], expected);
         }
     }
     CHECK(checked >= 8);
@@ -108,7 +112,8 @@ TEST("a cnn's gradients are those that finite differences give, pools and all")
 
 TEST("a cnn without pools or hidden layers has right gradients too")
 {
-    check_gradients("{\"kind\": \"cnn\", \"channels\": [2], \"hidden\": [], \"kernel\": 5, \"pool\": 1, \"activation\": \"tanh\"}", &picture);
+    check_gradients("{\"kind\": \"cnn\", \"channels\": [2], \"hidden\": [], \"kernel\": 5, \"pool\": 1, \"activation\": \"tanh\"}",
+                    &picture);
 }
 
 /* -- folders */
@@ -123,7 +128,8 @@ static void answers(struct mbl_model *m, const float *x, int64_t rows, float *ou
 TEST("a model that was saved and loaded answers with the same bits")
 {
     struct mbk *k = open_cpu();
-    static const char *const shapes[] = {"{\"kind\": \"mlp\", \"hidden\": [8]}", "{\"kind\": \"cnn\", \"channels\": [3, 4], \"hidden\": [6]}"};
+    static const char *const shapes[] = {"{\"kind\": \"mlp\", \"hidden\": [8]}",
+                                         "{\"kind\": \"cnn\", \"channels\": [3, 4], \"hidden\": [6]}"};
     for (int i = 0; i < 2; i++) {
         struct mbl_model *m = make_model(k, shapes[i], &picture), *again;
         float x[72 * 4], a[12], b[12];
@@ -271,14 +277,24 @@ TEST("one class only can't be learned, nor data without label or features")
 {
     struct mbk *k = open_cpu();
     struct mbl_model *m;
-    CHECK_EQ(mbl_model_create(k, parse("{\"model_type\": \"mbuild-mlp\", \"dataset\": {\"version\": 1, \"task\": \"classification\", \"classes\": [\"a\"], "
-                                       "\"columns\": [{\"name\": \"x\", \"kind\": \"numeric\"}, {\"name\": \"y\", \"kind\": \"label\"}]}}"), &m, &error), -1);
+    CHECK_EQ(mbl_model_create(
+                 k,
+                 parse("{\"model_type\": \"mbuild-mlp\", \"dataset\": {\"version\": 1, \"task\": \"classification\", \"classes\": [\"a\"], "
+                       "\"columns\": [{\"name\": \"x\", \"kind\": \"numeric\"}, {\"name\": \"y\", \"kind\": \"label\"}]}}"),
+                 &m, &error),
+             -1);
     CHECK_CONTAINS(error.text, "just one class (a)");
     CHECK_EQ(mbl_model_create(k, parse("{\"model_type\": \"mbuild-mlp\", \"dataset\": {\"version\": 1, \"task\": \"none\", "
                                        "\"columns\": [{\"name\": \"x\", \"kind\": \"numeric\"}]}}"), &m, &error), -1);
     CHECK_CONTAINS(error.text, "no label");
-    CHECK_EQ(mbl_model_create(k, parse("{\"model_type\": \"mbuild-mlp\", \"dataset\": {\"version\": 1, \"task\": \"classification\", \"classes\": [\"a\", \"b\"], "
-                                       "\"columns\": [{\"name\": \"y\", \"kind\": \"label\"}]}}"), &m, &error), -1);
+    CHECK_EQ(
+        mbl_model_create(
+            k,
+            parse(
+                "{\"model_type\": \"mbuild-mlp\", \"dataset\": {\"version\": 1, \"task\": \"classification\", \"classes\": [\"a\", \"b\"], "
+                "\"columns\": [{\"name\": \"y\", \"kind\": \"label\"}]}}"),
+            &m, &error),
+        -1);
     CHECK_CONTAINS(error.text, "no numeric or categorical column");
 }
 
@@ -299,7 +315,8 @@ TEST("int8 weights are within half a step of the float ones, channel by channel"
     CHECK(report.weight_error > 0 && report.weight_error < 0.01);
     static const char *const names[] = {"convs.0", "layers.0", "head"};
     for (int l = 0; l < 3; l++) {
-        const struct mbl_parameter *w = mbl_model_find(m, mbl_arena_printf(&arena, "%s.weight", names[l])), *i8 = mbl_model_find(q, w->name);
+        const struct mbl_parameter *w = mbl_model_find(m, mbl_arena_printf(&arena, "%s.weight", names[l])),
+                                   *i8 = mbl_model_find(q, w->name);
         const float *scales = mbl_model_find(q, mbl_arena_printf(&arena, "%s.weight_scale", names[l]))->value.data;
         int64_t per_channel = mbk_count(&w->value) / w->value.shape[0];
         for (int64_t i = 0; i < mbk_count(&w->value); i++) {
@@ -327,8 +344,8 @@ TEST("a quantized model that was saved and loaded answers with the same bits; qu
     struct mbl_quantize_options o = {.percentile = 99.9, .batch = 16};
     struct mbl_quantize_report report;
     small_write(in("part"), &part, NULL);
-    if (mbl_feed_open(&feed, m, in("part"), &error) || mbl_quantize(m, &feed, &o, &q, &report, &error) || mbl_model_save(q, in("q"), &error) ||
-        mbl_model_load(k, in("q"), &again, &error))
+    if (mbl_feed_open(&feed, m, in("part"), &error) || mbl_quantize(m, &feed, &o, &q, &report, &error) ||
+        mbl_model_save(q, in("q"), &error) || mbl_model_load(k, in("q"), &again, &error))
         FAIL("%s", error.text);
     kept(q);
     kept(again);

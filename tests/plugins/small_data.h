@@ -38,7 +38,8 @@ static inline struct mbl_json *small_schema(const struct small *s, struct mbl_ar
     struct mbl_json *json;
     struct mbl_error e;
     int n = snprintf(text, sizeof text, "{\"version\": 1, \"task\": \"%s\", \"columns\": [", s->classes ? "classification" : "regression");
-    for (int i = 0; i < s->features; i++) n += snprintf(text + n, sizeof text - (size_t)n, "{\"name\": \"f%d\", \"kind\": \"numeric\"}, ", i);
+    for (int i = 0; i < s->features; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "{\"name\": \"f%d\", \"kind\": \"numeric\"}, ", i);
     n += snprintf(text + n, sizeof text - (size_t)n, "{\"name\": \"y\", \"kind\": \"label\"}]");
     if (s->classes) {
         n += snprintf(text + n, sizeof text - (size_t)n, ", \"classes\": [");
@@ -73,10 +74,13 @@ static inline void small_write(const char *path, const struct small *s, void (*s
         targets[r] = (float)sum;
     }
     if (spoil) spoil(x, s->classes ? (void *)labels : (void *)targets);
-    struct mbl_tensor t[3] = {
-        {.name = "features", .type = MBL_F32, .rank = 2, .shape = {s->rows, s->features}, .data = x},
-        {.name = "label", .type = s->classes ? MBL_I32 : MBL_F32, .rank = 1, .shape = {s->rows}, .data = s->classes ? (void *)labels : (void *)targets},
-        {.name = "line", .type = MBL_I64, .rank = 1, .shape = {s->rows}, .data = lines}};
+    struct mbl_tensor t[3] = {{.name = "features", .type = MBL_F32, .rank = 2, .shape = {s->rows, s->features}, .data = x},
+                              {.name = "label",
+                               .type = s->classes ? MBL_I32 : MBL_F32,
+                               .rank = 1,
+                               .shape = {s->rows},
+                               .data = s->classes ? (void *)labels : (void *)targets},
+                              {.name = "line", .type = MBL_I64, .rank = 1, .shape = {s->rows}, .data = lines}};
     if (s->shape[0]) {
         t[0].rank = 4;
         for (int i = 0; i < 3; i++) t[0].shape[1 + i] = s->shape[i];

@@ -290,11 +290,15 @@ TEST("early stopping ends before the epochs do and keeps the best epoch's weight
     noisy.noise = 4; /* hardly to be told apart: it soon learns by heart and gets worse */
     noisy.rows = 60;
     write_parts(&noisy);
-    train(&f, "{\"model\": {\"kind\": \"mlp\", \"hidden\": [64]}, \"optimizer\": {\"lr\": 0.02}, \"epochs\": 300, \"batch\": 16, \"early_stop\": {\"patience\": 5}}", "m");
+    train(
+        &f,
+        "{\"model\": {\"kind\": \"mlp\", \"hidden\": [64]}, \"optimizer\": {\"lr\": 0.02}, \"epochs\": 300, \"batch\": 16, \"early_stop\": {\"patience\": 5}}",
+        "m");
     double epochs = fake_value(&f, "epochs"), best = fake_value(&f, "best_epoch"), loss = fake_value(&f, "val_loss");
     CHECKF(epochs < 300 && epochs == best + 5, "%g epochs, the best was %g", epochs, best);
     char params[200];
-    snprintf(params, sizeof params, "{\"model\": {\"kind\": \"mlp\", \"hidden\": [64]}, \"optimizer\": {\"lr\": 0.02}, \"epochs\": %d, \"batch\": 16}", (int)best);
+    snprintf(params, sizeof params,
+             "{\"model\": {\"kind\": \"mlp\", \"hidden\": [64]}, \"optimizer\": {\"lr\": 0.02}, \"epochs\": %d, \"batch\": 16}", (int)best);
     train(&f, params, "short");
     CHECK_NEAR(fake_value(&f, "val_loss"), loss, 0);
     expect_same_file("m/model.safetensors", "short/model.safetensors");
@@ -353,7 +357,8 @@ TEST("parameters that don't go together are refused, each with a reason")
     write_parts(&blobs);
     refuse("{\"model\": {\"kind\": \"mlp\", \"channels\": [3]}}", "mlp has no field \"channels\"; it has hidden, activation, dropout");
     refuse("{" CNN "}", "a cnn takes images");
-    refuse("{" MLP ", \"optimizer\": {\"kind\": \"adam\", \"momentum\": 0.9}}", "optimizer: adam has no field \"momentum\"; it belongs to sgd");
+    refuse("{" MLP ", \"optimizer\": {\"kind\": \"adam\", \"momentum\": 0.9}}",
+           "optimizer: adam has no field \"momentum\"; it belongs to sgd");
     refuse("{" MLP ", \"optimizer\": {\"kind\": \"sgd\", \"nesterov\": true}}", "nesterov needs a momentum");
     refuse("{" MLP ", \"early_stop\": {\"metric\": \"val_r2\"}}", "classification has no val_r2");
     refuse("{" MLP ", \"augment\": {\"shift\": 1}}", "augment is for images");

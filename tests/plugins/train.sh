@@ -20,8 +20,17 @@ LUA
 weights() { sha "build/$1/model.safetensors"; }
 
 long='local m = train "m" { data = points, model = mlp { hidden = { 256, 256 }, dropout = 0.1 }, optimizer = adamw { lr = 3e-4 },
-    epochs = 200, batch = 16, seed = 5, checkpoint_every = 0.02, log = "build/m.log" }'
-progress='"progress".*"step":"m"'
+    epochs = 500, batch = 16, seed = 5, checkpoint_every = 0.02, log = "build/m.log" }'
+
+# Waits (20 s) until the training in the background has taken a checkpoint; the next one is never far.
+await_checkpoint() {
+    local i
+    for ((i = 0; i < 2000; i++)); do
+        if [[ -e $(echo .mbuild/checkpoint/*/checkpoint.safetensors) ]]; then return 0; fi
+        sleep 0.01
+    done
+    fail "no checkpoint was taken"
+}
 
 # The process of the step that mbuild ($pid) runs: the last of its line.
 step_process() {
@@ -38,14 +47,14 @@ test_a_training_killed_at_any_moment_goes_on_to_the_same_bits() {
     rm -rf build .mbuild
     for moment in 0.1 0.15 0.05; do
         start m
-        await "$progress"
+        await_checkpoint
         sleep $moment
         kill -9 "$pid"
         finish
         expect_status 137
     done
     start m
-    await "$progress"
+    await_checkpoint
     sleep 0.1
     kill -9 "$(step_process)"
     finish
@@ -66,7 +75,7 @@ test_an_interrupted_training_ends_soon_and_goes_on_to_the_same_bits() {
     whole=$(weights m)
     rm -rf build .mbuild
     start m
-    await "$progress"
+    await_checkpoint
     kill -INT "$pid"
     finish
     expect_status 130
@@ -82,7 +91,7 @@ test_a_damaged_checkpoint_is_passed_over_with_a_warning() {
     whole=$(weights m)
     rm -rf build .mbuild
     start m
-    await "$progress"
+    await_checkpoint
     kill -INT "$pid"
     finish
     echo "no checkpoint" >"$(echo .mbuild/checkpoint/*/checkpoint.safetensors)"

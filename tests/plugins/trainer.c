@@ -21,10 +21,10 @@ static struct mbl_trainer *open_trainer(const char *shape, const struct mbl_trai
     struct mbk *k;
     char *path = mbl_arena_printf(&arena, "%s/part", test_folder());
     small_write(path, &data, NULL);
-    if (mbk_open("cpu", &(struct mbk_options){.threads = 1}, &k, error.text, sizeof error.text) || mbl_feed_open(feed, NULL, path, &error) ||
-        mbl_json_parse(shape, strlen(shape), "shape", &arena, &given, &error) || mbl_model_config(given, &feed->data.schema, &arena, &config, &error) ||
-        mbl_model_create(k, config, &t->model, &error) || mbl_feed_bind(feed, t->model, &error) || mbl_model_allocate(t->model, &error) ||
-        mbl_model_initialize(t->model, 3, &error))
+    if (mbk_open("cpu", &(struct mbk_options){.threads = 1}, &k, error.text, sizeof error.text) ||
+        mbl_feed_open(feed, NULL, path, &error) || mbl_json_parse(shape, strlen(shape), "shape", &arena, &given, &error) ||
+        mbl_model_config(given, &feed->data.schema, &arena, &config, &error) || mbl_model_create(k, config, &t->model, &error) ||
+        mbl_feed_bind(feed, t->model, &error) || mbl_model_allocate(t->model, &error) || mbl_model_initialize(t->model, 3, &error))
         FAIL("%s", error.text);
     t->train = feed;
     t->options = *o;
@@ -49,7 +49,8 @@ struct reference {
     int step;
 };
 
-static void reference_gradient(struct reference *r, const float *x, const int32_t *labels, double gw[CLASSES][FEATURES], double gb[CLASSES]) {
+static void reference_gradient(struct reference *r, const float *x, const int32_t *labels, double gw[CLASSES][FEATURES],
+                               double gb[CLASSES]) {
     memset(gw, 0, sizeof(double) * CLASSES * FEATURES);
     memset(gb, 0, sizeof(double) * CLASSES);
     r->loss = 0;
@@ -69,7 +70,8 @@ static void reference_gradient(struct reference *r, const float *x, const int32_
     }
 }
 
-static void reference_update(struct reference *r, const struct mbl_train_options *o, double *p, double *v, double *m, double g, double decay) {
+static void reference_update(struct reference *r, const struct mbl_train_options *o, double *p, double *v, double *m, double g,
+                             double decay) {
     if (o->optimizer == MBL_SGD) {
         g += decay * *p;
         *v = o->momentum * *v + g;
@@ -119,27 +121,55 @@ static void compare_with_reference(const struct mbl_train_options *o) {
 
 TEST("training by SGD with momentum, decay and clipping is what float64 makes of it")
 {
-    compare_with_reference(&(struct mbl_train_options){.optimizer = MBL_SGD, .lr = 0.3, .momentum = 0.9, .weight_decay = 0.01, .clip = 0.2, .epochs = 30, .batch = ROWS, .seed = 1});
+    compare_with_reference(&(struct mbl_train_options){
+        .optimizer = MBL_SGD, .lr = 0.3, .momentum = 0.9, .weight_decay = 0.01, .clip = 0.2, .epochs = 30, .batch = ROWS, .seed = 1});
 }
 
 TEST("training by SGD with Nesterov's momentum is what float64 makes of it")
 {
-    compare_with_reference(&(struct mbl_train_options){.optimizer = MBL_SGD, .lr = 0.3, .momentum = 0.8, .nesterov = true, .epochs = 30, .batch = ROWS, .seed = 1});
+    compare_with_reference(&(struct mbl_train_options){
+        .optimizer = MBL_SGD, .lr = 0.3, .momentum = 0.8, .nesterov = true, .epochs = 30, .batch = ROWS, .seed = 1});
 }
 
 TEST("training by Adam, its decay coupled, is what float64 makes of it")
 {
-    compare_with_reference(&(struct mbl_train_options){.optimizer = MBL_ADAM, .lr = 0.02, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .weight_decay = 0.1, .epochs = 30, .batch = ROWS, .seed = 1});
+    compare_with_reference(&(struct mbl_train_options){.optimizer = MBL_ADAM,
+                                                       .lr = 0.02,
+                                                       .beta1 = 0.9,
+                                                       .beta2 = 0.99,
+                                                       .epsilon = 1e-8,
+                                                       .weight_decay = 0.1,
+                                                       .epochs = 30,
+                                                       .batch = ROWS,
+                                                       .seed = 1});
 }
 
 TEST("training by AdamW, its decay decoupled, is what float64 makes of it")
 {
-    compare_with_reference(&(struct mbl_train_options){.optimizer = MBL_ADAMW, .lr = 0.02, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.1, .clip = 0.05, .epochs = 30, .batch = ROWS, .seed = 1});
+    compare_with_reference(&(struct mbl_train_options){.optimizer = MBL_ADAMW,
+                                                       .lr = 0.02,
+                                                       .beta1 = 0.9,
+                                                       .beta2 = 0.999,
+                                                       .epsilon = 1e-8,
+                                                       .weight_decay = 0.1,
+                                                       .clip = 0.05,
+                                                       .epochs = 30,
+                                                       .batch = ROWS,
+                                                       .seed = 1});
 }
 
 TEST("after its first epoch a training takes no more memory, of the device or of the system")
 {
-    const struct mbl_train_options o = {.optimizer = MBL_ADAMW, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .clip = 1, .balanced = true, .epochs = 50, .batch = 16, .seed = 1};
+    const struct mbl_train_options o = {.optimizer = MBL_ADAMW,
+                                        .lr = 0.01,
+                                        .beta1 = 0.9,
+                                        .beta2 = 0.999,
+                                        .epsilon = 1e-8,
+                                        .clip = 1,
+                                        .balanced = true,
+                                        .epochs = 50,
+                                        .batch = 16,
+                                        .seed = 1};
     struct mbl_trainer *t = open_trainer("{\"kind\": \"mlp\", \"hidden\": [32, 16], \"dropout\": 0.2}", &o);
     one_epoch(t);
     size_t device = mbk_memory_used(t->model->k);
