@@ -412,8 +412,8 @@ TEST("MNIST's test images are read as they are published") {
 }
 
 TEST("the Adult census is a table of numbers and categories with its 24 copies dropped and its question marks filled in") {
-    good(test_shared("data/adult.csv"),
-         "{\"label\": \"income\", \"clean\": {\"na\": [\"?\"], \"missing\": \"mean\", \"duplicates\": \"drop\"}, \"expect\": {\"features\": 105}}");
+    good(test_shared("data/adult.csv"), "{\"label\": \"income\", \"clean\": {\"na\": [\"?\"], \"missing\": \"mean\", \"duplicates\": "
+                                        "\"drop\"}, \"expect\": {\"features\": 105}}");
     CHECK_EQ(data.rows, 32561 - 24);
     CHECK_STR(data.schema.classes[1], ">50K");
     CHECK_NEAR(data.features[0], 39, 0);
