@@ -26,7 +26,8 @@ struct work {
     int64_t queries, keys, heads, groups, size;
     int64_t blocks, block;  /* of queries: how many, and how long */
     int64_t padded_keys, padded_size; /* to whole panels */
-    uint64_t keep_from;     /* the least word that dropout keeps */
+    cpu_philox *philox;
+    uint32_t keep_from;     /* the least word that dropout keeps */
     float keep_factor;
     float *own;
     size_t own_size;        /* floats for each worker */
@@ -35,8 +36,8 @@ struct work {
 /* What a worker has. The last ones are for backward. */
 struct room {
     float *keys_across, *values;     /* panels of keys, k along the head; panels of the head, k along the keys */
-    float *buffer, *q, *scores, *out, *most, *sum;
-    float *values_across, *keys_along, *dout, *dscores, *q_along, *dout_along, *dq, *dkeys, *dvalues, *kept, *delta;
+    float *buffer, *q, *scores, *out, *most, *sum, *kept;
+    float *values_across, *keys_along, *dout, *dscores, *q_along, *dout_along, *dq, *dkeys, *dvalues, *delta;
 };
 
 static int64_t least(int64_t a, int64_t b)
@@ -59,11 +60,12 @@ static size_t lay_out(const struct work *w, struct room *r, float *base)
     } parts[] = {
         { &r->keys_across, across }, { &r->values, along }, { &r->buffer, w->kernel->columns_most * w->size + w->padded_size },
         { &r->q, head }, { &r->scores, block }, { &r->out, head }, { &r->most, QUERIES }, { &r->sum, QUERIES },
+        { &r->kept, ROW },
         { &r->values_across, across }, { &r->keys_along, along }, { &r->dout, head }, { &r->dscores, block },
         { &r->q_along, QUERIES * w->padded_size }, { &r->dout_along, QUERIES * w->padded_size }, { &r->dq, head },
-        { &r->dkeys, w->keys * w->size }, { &r->dvalues, w->keys * w->size }, { &r->kept, ROW }, { &r->delta, QUERIES },
+        { &r->dkeys, w->keys * w->size }, { &r->dvalues, w->keys * w->size }, { &r->delta, QUERIES },
     };
-    enum { FORWARD = 8, ALL = sizeof parts / sizeof parts[0] };
+    enum { FORWARD = 9, ALL = sizeof parts / sizeof parts[0] };
     size_t used = 0;
     for (int i = 0; i < (w->dout ? ALL : FORWARD); i++) {
         if (base)
@@ -216,11 +218,11 @@ static void add_weighted_across(const struct work *w, const struct block *b, con
         }
 }
 
-/* Row i of scores up to a whole vector and to what the last row of its tile sees: what it doesn't see itself becomes `value`. Returns that length. */
+/* Row i of scores beyond what it sees becomes `value`, up to a whole vector and to the end of the tiles that read it: those of keys of which it sees
+ * the first, those of queries of which the last sees more. Returns that length. */
 static int64_t fill_row(const struct work *w, const struct block *b, int64_t i, float *row, float value)
 {
-    int64_t most = w->kernel->rows_most, last = least(i / most * most + most, b->queries) - 1;
-    int64_t n = seen(w, b, i), end = round_up(seen(w, b, last), VEC_LANES);
+    int64_t n = seen(w, b, i), end = round_up(least(n + w->kernel->rows_most - 1, b->keys), VEC_LANES);
     for (int64_t j = n; j < end; j++)
         row[j] = value;
     return end;
@@ -228,21 +230,22 @@ static int64_t fill_row(const struct work *w, const struct block *b, int64_t i, 
 
 /* -- Dropout: what the weights of query row `row` of [B · H · T] are multiplied with. */
 
-CPU_CLONES static void attention_keep(uint64_t seed, uint64_t offset, uint64_t element, uint64_t from, float factor, float *kept, int64_t n)
+CPU_CLONES static void attention_keep(const uint32_t *words, uint32_t from, float factor, float *kept, int64_t n)
 {
-    uint32_t words[PHILOX_WORDS];
-    int64_t skip = (int64_t)(element % 4);
-    for (int64_t i = -skip; i < n; i += PHILOX_WORDS) {
-        philox_words(seed, offset + (uint64_t)((int64_t)element + i) / 4, words);
-        int64_t first = i < 0 ? -i : 0, end = n - i < PHILOX_WORDS ? n - i : PHILOX_WORDS;
-        for (int64_t j = first; j < end; j++)
-            kept[i + j] = words[j] >= from ? factor : 0.0f;
-    }
+    CPU_LOOP(i, n)
+        kept[i] = words[i] >= from ? factor : 0.0f;
 }
 
 static void keep_row(const struct work *w, int64_t row, int64_t s, float *kept, int64_t n)
 {
-    attention_keep(w->a->seed, w->a->offset, (uint64_t)(row * w->keys + s), w->keep_from, w->keep_factor, kept, n);
+    uint32_t words[PHILOX_WORDS];
+    int64_t element = row * w->keys + s;
+    for (int64_t i = 0, count; i < n; i += count) {
+        int64_t skip = (element + i) % 4;
+        w->philox(w->a->seed, w->a->offset + (uint64_t)(element + i) / 4, words);
+        count = least(n - i, PHILOX_WORDS - skip);
+        attention_keep(words + skip, w->keep_from, w->keep_factor, kept + i, count);
+    }
 }
 
 /* -- Forward. */
@@ -294,8 +297,8 @@ static void forward_block(const struct work *w, struct room *r, int64_t batch, i
             if (correction != 1 && b.s > 0)
                 attention_scale(r->out + i * w->size, correction, r->out + i * w->size, w->size);
             if (w->a->dropout > 0) {
-                keep_row(w, head_row + i, b.s, r->buffer, n);
-                attention_multiply(row, r->buffer, n);
+                keep_row(w, head_row + i, b.s, r->kept, n);
+                attention_multiply(row, r->kept, n);
             }
         }
         add_weighted(w, &b, r->scores, r->values, r->out);
@@ -444,7 +447,8 @@ static int run(struct mbk *k, struct work *w)
     w->blocks = (w->queries + QUERIES - 1) / QUERIES;
     w->block = round_up((w->queries + w->blocks - 1) / w->blocks, w->kernel->rows_most);
     w->blocks = (w->queries + w->block - 1) / w->block;
-    w->keep_from = (uint64_t)ceil((double)a->dropout * 4294967296.0);
+    w->philox = cpu_philox_of(k);
+    w->keep_from = (uint32_t)ceil((double)a->dropout * 4294967296.0); /* the greatest float below 1 fits */
     w->keep_factor = 1.0f / (1.0f - a->dropout);
     w->own_size = lay_out(w, &r, NULL);
     w->own = cpu_scratch(k, w->own_size * sizeof(float) * (size_t)cpu_of(k)->threads);

@@ -45,7 +45,7 @@ void cpu_parallel(struct mbk *k, int64_t count, int64_t grain, cpu_body *body, v
 /* A grain such that a range holds work worth a thread: `cost` is what one of count costs, in elements touched. */
 static inline int64_t cpu_grain(int64_t cost)
 {
-    enum { WORTH_A_THREAD = 16384 };
+    enum { WORTH_A_THREAD = 32768 };
     return cost >= WORTH_A_THREAD ? 1 : cost < 1 ? WORTH_A_THREAD : WORTH_A_THREAD / cost;
 }
 
@@ -138,6 +138,8 @@ enum { CPU_PIECE = 1024 };
     OP(softmax) OP(softmax_backward) \
     OP(argmax) OP(sum_rows) OP(sum) OP(min_max) OP(histogram) \
     OP(cross_entropy) OP(bce_with_logits) OP(mse) OP(distillation) \
+    OP(layernorm) OP(layernorm_backward) OP(rmsnorm) OP(rmsnorm_backward) OP(top_k) \
+    OP(embedding) OP(embedding_backward) OP(rope) OP(attend) OP(attend_backward) OP(sample) \
     OP(adam) OP(sgd) OP(gradient_norm) OP(zero_gradients)
 
 #define CPU_DECLARE(name) __typeof__(*((struct mbk_backend *)0)->name) cpu_##name;

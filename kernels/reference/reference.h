@@ -1,6 +1,7 @@
 /* reference.h: every operation in float64 and in the plainest C, for tests alone. Nothing is fast, nothing is shared with a backend.
  *
- * Arrays are dense and row-major as in kernels.h. Gradients are not here: tests take finite differences of these.
+ * Arrays are dense and row-major as in kernels.h. Gradients are not here: tests take finite differences of
+ * these. Only attention has its own, which is compared with finite differences first.
  */
 #ifndef MBK_REFERENCE_H
 #define MBK_REFERENCE_H
@@ -30,6 +31,24 @@ double ref_cross_entropy(const double *x, int label, double smoothing, int64_t n
 double ref_bce(const double *x, const double *targets, int64_t n);
 double ref_mse(const double *x, const double *targets, int64_t n);
 double ref_distillation(const double *student, const double *teacher, int label, double temperature, double alpha, int64_t n);
+
+/* Layer norm of a row; beta NULL: RMS norm, with a mean of 0. */
+void ref_norm(const double *x, const double *gamma, const double *beta, double eps, double *y, double *mean, double *rstd, int64_t n);
+/* One head at one position. */
+void ref_rope(double *x, int64_t position, double base, int sign, int64_t n);
+
+/* Attention, shapes as in mbk_attention. `backward` adds to zeros; `out` is what forward gave, perhaps rounded. */
+struct ref_attention {
+    int64_t batch, queries, keys, heads, groups, size;
+    const double *lengths; /* of each of the batch, or NULL */
+    double scale;
+    int causal;
+    double dropout;
+    uint64_t seed, offset;
+};
+void ref_attend(const struct ref_attention *a, const double *q, const double *keys, const double *values, double *out, double *lse);
+void ref_attend_backward(const struct ref_attention *a, const double *q, const double *keys, const double *values, const double *out,
+                         const double *dout, double *dq, double *dkeys, double *dvalues);
 
 /* One element. `o` as in kernels.h. */
 void ref_adam(const struct mbk_adam *o, double decay, double *p, double gradient, double *first, double *second);
