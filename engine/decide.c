@@ -194,16 +194,11 @@ static const struct state_output *record_output(const struct step *step, const s
     return NULL;
 }
 
-/* Whether every output that the record tells stands where it belongs now. */
-static int outputs_stand(struct session *s, const struct step *step, const struct state_record *r, bool *stand, struct err *e) {
+/* Whether the files that the record's step added to shared folders stand as they were. They are never brought back from the store: which names a
+ * step picks depends on what else is in the folder, and the folder may have changed hands since. */
+static int added_stand(struct session *s, const struct step *step, const struct state_record *r, bool *stand, struct err *e) {
     *stand = true;
-    for (uint32_t i = 0; i < step->output_count && *stand; i++) {
-        if (step->outputs[i].shared) continue;
-        const struct state_output *o = record_output(step, r, i);
-        if (file_learn(&s->graph, step->outputs[i].file, e)) return -1;
-        *stand = o && artifact_same(&s->graph.files[step->outputs[i].file].artifact, &o->artifact);
-    }
-    for (uint32_t i = 0; i < r->output_count && *stand; i++) { /* files added to shared folders */
+    for (uint32_t i = 0; i < r->output_count && *stand; i++) {
         const struct role_type *role = schema_find_role(step->binding->type, r->outputs[i].role);
         if (!role || !(role->flags & MB_ADDS)) continue;
         uint32_t file = graph_file(&s->graph, r->outputs[i].path);
@@ -213,8 +208,21 @@ static int outputs_stand(struct session *s, const struct step *step, const struc
     return 0;
 }
 
+/* Whether every output that the record tells stands where it belongs now. */
+static int outputs_stand(struct session *s, const struct step *step, const struct state_record *r, bool *stand, struct err *e) {
+    *stand = true;
+    for (uint32_t i = 0; i < step->output_count && *stand; i++) {
+        if (step->outputs[i].shared) continue;
+        const struct state_output *o = record_output(step, r, i);
+        if (file_learn(&s->graph, step->outputs[i].file, e)) return -1;
+        *stand = o && artifact_same(&s->graph.files[step->outputs[i].file].artifact, &o->artifact);
+    }
+    return *stand ? added_stand(s, step, r, stand, e) : 0;
+}
+
 struct lookup {
     struct session *session;
+    uint32_t step;
     const struct state_record *found;
     struct err *e;
     int status;
@@ -222,10 +230,11 @@ struct lookup {
 
 static bool try_action(void *ctx, struct state_record *r) {
     struct lookup *l = ctx;
-    bool hold;
+    bool hold, stand = false;
     l->status = discovered_hold(l->session, r, &hold, l->e);
+    if (!l->status && hold) l->status = added_stand(l->session, &l->session->graph.steps[l->step], r, &stand, l->e);
     if (l->status) return true;
-    if (!hold) return false;
+    if (!stand) return false;
     for (uint32_t i = 0; i < r->output_count; i++)
         if (!store_has(l->session->store, &r->outputs[i].artifact)) return false;
     l->found = r;
@@ -253,7 +262,7 @@ int decide_step(struct session *s, uint32_t index, struct decision *d, struct er
         }
     }
     if (step->binding->type->flags & MB_UNCACHED || !s->store) return 0;
-    struct lookup l = {.session = s, .e = e};
+    struct lookup l = {.session = s, .step = index, .e = e};
     if (state_each_action(s->state, &d->key, &s->graph.arena, try_action, &l, e) || l.status) return -1;
     if (l.found) {
         d->verdict = VERDICT_RESTORE;

@@ -205,7 +205,7 @@ static int run(const struct mb_host *host, struct mb_run *run) {
 }
 
 static const struct mb_step steps[] = {
-    {.name = "release", .help = "add a numbered record of a release", .flags = MB_UNCACHED, .roles = roles, .params = params, .run = run},
+    {.name = "release", .help = "add a numbered record of a release", .roles = roles, .params = params, .run = run},
     {0}};
 
 static const struct mb_command commands[] = {

@@ -88,7 +88,7 @@ test_wrong_rules_point_at_their_line() {
 
 test_a_programs_language_does_not_depend_on_the_users() {
     write mbuild.lua <<<'command "a" { cmd = "echo $LC_ALL; printf \"b\\na\\nB\\n\" | sort", stdout = "build/a" }'
-    LC_ALL=de_DE.UTF-8 LANG=de_DE.UTF-8 build
+    expect_ok env LC_ALL=de_DE.UTF-8 LANG=de_DE.UTF-8 mbuild
     expect_content build/a $'C.UTF-8\nB\na\nb'
 }
 

@@ -292,9 +292,33 @@ test_other_content_under_the_same_version_is_a_new_number_and_says_so() {
     expect_fail 1 "is now the bundle of r2"
     write weights.txt < <(seq 1 2000)
     build
+    expect_nothing_ran
     expect_no_file releases/r3.json
     expect_ok mbuild verify r1
     build version=1.1
+    expect_file releases/r3.json
+    expect_ok mbuild verify r3
+}
+
+test_a_record_that_is_gone_is_made_again_after_those_that_stand() {
+    world
+    build
+    cp releases/r1.json kept
+    rm releases/r1.json
+    build
+    expect_ran release
+    cmp kept releases/r1.json
+    write weights.txt <<<other
+    build
+    rm releases/r2.json
+    write weights.txt < <(seq 1 2000)
+    build
+    expect_nothing_ran
+    write weights.txt <<<third
+    build
+    write weights.txt <<<other
+    build
+    expect_ran release
     expect_file releases/r3.json
     expect_ok mbuild verify r3
 }
