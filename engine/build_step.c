@@ -109,6 +109,15 @@ static int make_checkpoint(struct build_step *bs, struct err *e) {
     return sys_mkdirs(bs->checkpoint, e);
 }
 
+/* What it may read besides its inputs: the files that fingerprints watch, a key in the user's home say. */
+static const char **readable_paths(struct build_step *bs) {
+    struct session *s = bs->build->session;
+    uint32_t count = s->graph.steps[bs->step].binding->type->has_fingerprint ? s->watched_count : 0;
+    const char **paths = arena_alloc(&bs->arena, (count + 1) * sizeof *paths);
+    for (uint32_t i = 0; i < count; i++) paths[i] = s->watched[i];
+    return paths;
+}
+
 int build_step_start(struct build_step *bs, struct err *e) {
     struct session *s = bs->build->session;
     const struct step *step = &s->graph.steps[bs->step];
@@ -123,7 +132,10 @@ int build_step_start(struct build_step *bs, struct err *e) {
         .params = step->binding->params, .inputs = inputs, .input_count = step->input_count, .outputs = outputs,
         .output_count = step->output_count, .temp_folder = arena_printf(&bs->arena, "%s/tmp", bs->folder),
         .checkpoint_folder = bs->checkpoint, .device = s->device, .cpus = bs->cpu, .memory = step->resources.mem,
-        .env = env_pairs(bs), .timeout_ms = step->timeout_ms, .log_path = bs->log, .tag = bs};
+        .env = env_pairs(bs), .timeout_ms = step->timeout_ms, .log_path = bs->log, .tag = bs,
+        .network = step->network, .may_read = readable_paths(bs), .makeflags = jobserver_makeflags(s->jobserver)};
+    jobserver_descriptors(s->jobserver, request.jobserver);
+    if (sandbox_parse_mode(s->options->sandbox, &request.sandbox, e)) return -1;
     return worker_start(s->workers, &request, &bs->run, e);
 }
 

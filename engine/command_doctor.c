@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -59,14 +58,14 @@ static void gpus(void) {
     line("cuda", HAVE_CUDA, HAVE_CUDA ? "built in" : "this mbuild was built without it (./configure --with-cuda=DIR)");
 }
 
-/* Landlock's ABI version: landlock_create_ruleset(2) with the VERSION flag. */
+/* What --sandbox can rely on. */
 static void isolation(void) {
-#ifdef SYS_landlock_create_ruleset
-    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, 1u);
-#else
-    long abi = -1;
-#endif
-    line("landlock", abi > 0, abi > 0 ? "ABI %ld" : "the kernel has none", abi);
+    int abi = sandbox_files_abi();
+    struct utsname u;
+    line("landlock", abi >= 3, abi >= 3 ? "ABI %d: a step sees its own files only" : abi ? "ABI %d, older than 3 (Linux 6.2): a step could still truncate files that aren't its own"
+                                              : "the kernel has none, or it is switched off (lsm= at boot): steps may read and write all that you may", abi);
+    line("seccomp", sandbox_can_refuse_network(), sandbox_can_refuse_network() ? "a step has no network unless its rule says so" : "missing: steps have the network always");
+    if (abi && abi < 6 && !uname(&u)) line("landlock scopes", false, "Linux %s is older than 6.12: a step could signal your other processes", u.release);
 }
 
 static void disk(void) {

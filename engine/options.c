@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_COUNT, OPTION_COLOR, OPTION_HELP, OPTION_VERSION };
+enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_COUNT, OPTION_COLOR, OPTION_SANDBOX, OPTION_HELP, OPTION_VERSION };
 
 static const struct option_row {
     char letter;
@@ -30,6 +30,7 @@ static const struct option_row {
     {'s', "silent", OPTION_FLAG, offsetof(struct options, silent), NULL, "show failures only"},
     {0, "explain", OPTION_FLAG, offsetof(struct options, explain), NULL, "say why each step runs"},
     {0, "device", OPTION_TEXT, offsetof(struct options, device), "NAME", "auto, cpu or cuda: where steps compute (default: auto)"},
+    {0, "sandbox", OPTION_SANDBOX, offsetof(struct options, sandbox), "MODE", "auto, require or off: what steps may see (default: auto)"},
     {0, "check-repro", OPTION_FLAG, offsetof(struct options, check_repro), NULL, "run each deterministic step twice and compare the bytes"},
     {0, "json", OPTION_FLAG, offsetof(struct options, json), NULL, "events as JSON lines on stdout (docs/events.md)"},
     {0, "trace", OPTION_TEXT, offsetof(struct options, trace), "FILE", "write a Chrome trace of the build"},
@@ -93,6 +94,9 @@ static int set_option(struct options *o, const struct option_row *row, const cha
         else if (!strcmp(value, "never")) o->color = UI_COLOR_NEVER;
         else return err_set(e, "--color: auto, always or never expected, found %s", value);
         return 0;
+    case OPTION_SANDBOX:
+        *(const char **)field = value;
+        return sandbox_parse_mode(value, &(enum sandbox_mode){SANDBOX_AUTO}, e);
     case OPTION_HELP:
         options_help();
         *done = true;
@@ -106,7 +110,7 @@ static int set_option(struct options *o, const struct option_row *row, const cha
 }
 
 static bool takes_value(const struct option_row *row) {
-    return row->kind == OPTION_TEXT || row->kind == OPTION_COUNT || row->kind == OPTION_COLOR;
+    return row->kind == OPTION_TEXT || row->kind == OPTION_COUNT || row->kind == OPTION_COLOR || row->kind == OPTION_SANDBOX;
 }
 
 static int parse_long(struct options *o, const char *word, char **argv, int argc, int *i, bool *done, struct err *e) {
@@ -191,7 +195,7 @@ void options_add_word(struct buf *out, const char *word) {
 void options_add_again(struct buf *out, const struct options *o, const char *target) {
     const struct {
         const char *option, *value;
-    } parts[] = {{" -C ", o->directory}, {" -f ", o->file}, {" --device=", o->device}, {" ", target}};
+    } parts[] = {{" -C ", o->directory}, {" -f ", o->file}, {" --device=", o->device}, {" --sandbox=", o->sandbox}, {" ", target}};
     buf_adds(out, "mbuild");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (!parts[i].value) continue;

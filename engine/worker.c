@@ -443,11 +443,15 @@ int worker_start(struct workers *w, const struct worker_request *q, struct worke
     r->end.timeout_ms = q->timeout_ms;
     r->end.memory = q->memory;
     r->end.cuda = q->device && !strcmp(q->device, "cuda");
+    bool sandboxed = q->hook == WORKER_RUN && q->sandbox != SANDBOX_OFF;
+    r->end.confined = sandboxed && sandbox_files_abi();
+    r->end.offline = sandboxed && !q->network && sandbox_can_refuse_network();
     worker_log_init(&r->log, q->log_path);
     worker_request_write(q, &r->out);
     int status = open_ways(r, theirs, e);
     if (!status) flush_out(r);
-    struct worker_order o = {.kind = ORDER_RUN, .id = r->id, .fd_count = 2, .fds = {theirs[0], theirs[1]}};
+    struct worker_order o = {.kind = ORDER_RUN, .id = r->id, .argument = r->end.confined, .fd_count = 2, .fds = {theirs[0], theirs[1], q->jobserver[0], q->jobserver[1]}};
+    if (q->jobserver[0] != q->jobserver[1]) o.fd_count = 4;
     if (!status) status = order_template(t, &o, e);
     for (int i = 0; i < 2; i++)
         if (theirs[i] >= 0) close(theirs[i]);
@@ -576,10 +580,10 @@ static void run_finish(struct worker_run *r, event_handler handle, void *ctx) {
     r->end.said_text = r->said_text;
     r->end.protocol = r->protocol;
     struct worker_event ev = {.type = WORKER_FINISHED, .run = r, .tag = r->tag};
+    worker_log_tail(&r->log, &tail);
+    r->end.tail = ev.result.tail = buf_str(&tail);
     ev.result.outcome = worker_judge(&r->end, &message);
     ev.result.message = buf_str(&message);
-    worker_log_tail(&r->log, &tail);
-    ev.result.tail = buf_str(&tail);
     ev.result.logged = r->log.made;
     ev.result.seconds = r->seconds > 0 ? r->seconds : (double)(sys_now_ns() - r->started_ns) / 1e9;
     ev.result.user_seconds = r->user_seconds;

@@ -11,6 +11,7 @@
 
 #include "err.h"
 #include "mem.h"
+#include "sandbox.h"
 #include <stdbool.h>
 
 struct workers;
@@ -54,6 +55,11 @@ struct worker_request {
     const char *const *env;         /* pairs name, value (value NULL: unset), then NULL */
     uint32_t timeout_ms;            /* 0: none */
     bool dry_run;
+    enum sandbox_mode sandbox;      /* around WORKER_RUN: inputs are read, outputs and the two folders written, no more; see sandbox.h */
+    bool network;                   /* the rule allows it */
+    const char *const *may_read;    /* paths besides the inputs, then NULL; or NULL */
+    const char *makeflags;          /* MAKEFLAGS, or NULL */
+    int jobserver[2];               /* descriptors that it speaks of, which the step gets under the same numbers; equal: none */
     const char *log_path;           /* made, with its folder, when the first byte is written; NULL: discard. Cut at 64 MiB with a note */
     const char *explain_role, *before, *after; /* WORKER_EXPLAIN */
     void *tag;                      /* the caller's own */

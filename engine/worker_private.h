@@ -29,7 +29,7 @@ enum order_kind {
 #define ORDER_FDS 4
 struct worker_order {
     uint32_t kind, id;
-    int32_t argument;
+    int32_t argument;    /* ORDER_SIGNAL: the signal; ORDER_RUN: 1 if the step is to be in a sandbox */
     int32_t fd_count;
     int fds[ORDER_FDS]; /* after receiving: the receiver's, or -1 */
 };
@@ -55,8 +55,9 @@ int worker_receive(int socket, struct buf *in, size_t *used, struct message *m, 
 struct step_start {
     const struct mb_plugin *plugin;
     const char *plugin_path;
-    int fds[ORDER_FDS], fd_count;
+    int fds[ORDER_FDS]; /* as ORDER_RUN brings them: socket, log, a jobserver's two or -1 */
     pid_t parent;
+    struct sandbox *sandbox; /* NULL: the kernel has none, or this step wants none */
 };
 _Noreturn void step_main(const struct step_start *s);
 /* Leaves of the environment what every step may see. */
@@ -94,6 +95,8 @@ struct worker_end {
     uint32_t timeout_ms;
     uint64_t memory, peak_bytes;
     bool cuda;
+    bool confined, offline;  /* by the sandbox: to its files; without network */
+    const char *tail;        /* the end of what it printed */
 };
 /* The outcome, and the message that tells of it unless all is well. */
 enum worker_outcome worker_judge(const struct worker_end *end, struct buf *message);

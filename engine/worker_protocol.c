@@ -243,6 +243,14 @@ void worker_request_write(const struct worker_request *r, struct buf *out) {
     message_add_number(out, pairs);
     for (uint64_t i = 0; i < 2 * pairs; i++) message_add_string(out, r->env[i]);
     message_add_number(out, r->dry_run);
+    message_add_number(out, (uint64_t)r->sandbox);
+    message_add_number(out, r->network);
+    uint64_t readable = 0;
+    while (r->may_read && r->may_read[readable]) readable++;
+    message_add_number(out, readable);
+    for (uint64_t i = 0; i < readable; i++) message_add_string(out, r->may_read[i]);
+    message_add_string(out, r->makeflags);
+    for (int i = 0; i < 2; i++) message_add_number(out, (uint64_t)r->jobserver[i]);
     message_add_string(out, r->explain_role);
     message_add_string(out, r->before);
     message_add_string(out, r->after);
@@ -299,6 +307,15 @@ int worker_request_read(struct message *m, struct arena *a, struct worker_reques
     }
     r->env = env;
     r->dry_run = message_number(m);
+    uint64_t mode = message_number(m);
+    r->sandbox = mode <= SANDBOX_OFF ? (enum sandbox_mode)mode : SANDBOX_REQUIRE;
+    r->network = message_number(m);
+    uint64_t readable = read_count(m, sizeof(uint32_t));
+    const char **may_read = arena_alloc(a, (readable + 1) * sizeof *may_read);
+    for (uint64_t i = 0; i < readable; i++) may_read[i] = arena_strdup(a, message_string(m));
+    r->may_read = may_read;
+    r->makeflags = copy_string(m, a);
+    for (int i = 0; i < 2; i++) r->jobserver[i] = (int)message_number(m);
     r->explain_role = copy_string(m, a);
     r->before = copy_string(m, a);
     r->after = copy_string(m, a);

@@ -82,7 +82,22 @@ static void add_seconds(struct buf *out, uint32_t ms) {
     else buf_addf(out, "%.10g s", ms / 1000.0);
 }
 
-enum worker_outcome worker_judge(const struct worker_end *end, struct buf *message) {
+static bool speaks_of(const struct worker_end *end, const char *const *words) {
+    for (; *words; words++)
+        if ((end->said_text && strcasestr(end->said_text, *words)) || (end->tail && strcasestr(end->tail, *words))) return true;
+    return false;
+}
+
+/* The kernel tells a step only that it was refused something, as it would for any file that isn't its own. */
+static void add_hint(const struct worker_end *end, struct buf *message) {
+    static const char *const refused[] = {"permission denied", "not permitted", "permissionerror", "eacces", NULL};
+    static const char *const network[] = {"resolve", "name resolution", "connect", "socket", "network", "unknown host", NULL};
+    if (end->offline && speaks_of(end, network)) buf_adds(message, " (a step has no network unless its rule says network = true)");
+    else if (end->confined && speaks_of(end, refused))
+        buf_adds(message, " (a step sees only what its rule names as inputs: name what it reads, or try --sandbox=off)");
+}
+
+static enum worker_outcome judge(const struct worker_end *end, struct buf *message) {
     if (end->timed_out) {
         buf_adds(message, "ran past its timeout of ");
         add_seconds(message, end->timeout_ms);
@@ -109,4 +124,10 @@ enum worker_outcome worker_judge(const struct worker_end *end, struct buf *messa
     if (WIFSIGNALED(end->wait_status)) return judge_signal(end, message);
     buf_addf(message, "exited with status %d before its function returned: a plugin returns a status, it doesn't call exit()", WEXITSTATUS(end->wait_status));
     return WORKER_FAILED;
+}
+
+enum worker_outcome worker_judge(const struct worker_end *end, struct buf *message) {
+    enum worker_outcome outcome = judge(end, message);
+    if (end->started && (outcome == WORKER_FAILED || outcome == WORKER_CRASHED)) add_hint(end, message);
+    return outcome;
 }

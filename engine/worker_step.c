@@ -33,13 +33,12 @@ extern char **environ;
 
 /* What a step sees without declaring it: where programs and libraries are, whose home it is, and what decides where something is found
  * or sent rather than what is made. */
-static const char *const passed[] = {"PATH", "HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "OPENBLAS_CORETYPE",
+static const char *const passed[] = {"PATH", "HOME", "LD_LIBRARY_PATH", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "OPENBLAS_CORETYPE",
                                      "OPENBLAS_L2_SIZE", "CUDA_VISIBLE_DEVICES", "CUDA_CACHE_PATH", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
                                      "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"};
 
 static bool is_passed(const char *variable) {
     size_t n = strcspn(variable, "=");
-    if (!strncmp(variable, "LC_", 3)) return true;
     for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
         if (!strncmp(passed[i], variable, n) && !passed[i][n]) return true;
     return false;
@@ -62,6 +61,7 @@ static int set_environment(const struct worker_request *r, struct err *e) {
     char threads[16], temp[4096];
     snprintf(threads, sizeof threads, "%d", r->cpus > 0 ? r->cpus : 1);
     bool failed = set_variable("OMP_NUM_THREADS", threads) || set_variable("OPENBLAS_NUM_THREADS", threads);
+    failed |= set_variable("LC_ALL", "C.UTF-8"); /* the user's language is no part of the key, and `sort` goes by it */
     if (r->temp_folder) {
         const char *here = *r->temp_folder == '/' ? "" : getcwd(temp, sizeof temp - strlen(r->temp_folder) - 2);
         if (!here) return err_errno(e, "cannot tell the current folder");
@@ -69,22 +69,31 @@ static int set_environment(const struct worker_request *r, struct err *e) {
         failed |= set_variable("TMPDIR", path);
         free(path);
     }
+    if (r->makeflags) failed |= set_variable("MAKEFLAGS", r->makeflags);
     for (const char *const *pair = r->env; !failed && pair && *pair; pair += 2) failed = set_variable(pair[0], pair[1]);
     return failed ? err_errno(e, "cannot set the environment") : 0;
 }
 
 /* -- descriptors */
 
-/* Moves descriptors that must stay out of the way of 0, 1 and 2 and of the numbers that a jobserver's clients look at, and closes
- * everything else. Everything that is kept but the jobserver's closes when a program is executed. */
-static int arrange_descriptors(const struct step_start *s, int *socket, struct err *e) {
-    int null = open("/dev/null", O_RDONLY);
-    *socket = fcntl(s->fds[0], F_DUPFD_CLOEXEC, 3);
-    if (null < 0 || *socket < 0) return err_errno(e, "cannot open /dev/null");
-    if (dup2(null, 0) < 0 || dup2(s->fds[1], 1) < 0 || dup2(s->fds[1], 2) < 0) return err_errno(e, "cannot set the standard descriptors");
-    if (*socket != 3 && dup3(*socket, 3, O_CLOEXEC) < 0) return err_errno(e, "cannot set the descriptor of messages");
-    *socket = 3;
-    if (close_range(4, ~0u, 0)) return err_errno(e, "cannot close what was inherited");
+/* Gives the step 0 from nowhere, 1 and 2 into its log, a jobserver's two under the numbers that MAKEFLAGS names, and behind all of these its
+ * socket, and closes everything else. Programs that it executes inherit all but the socket. */
+static int arrange_descriptors(const struct step_start *s, const struct worker_request *r, int *socket, struct err *e) {
+    bool jobserver = r->jobserver[0] != r->jobserver[1] && s->fds[3] >= 0;
+    int base = 3, moved[ORDER_FDS];
+    for (int i = 0; jobserver && i < 2; i++)
+        if (r->jobserver[i] >= base) base = r->jobserver[i] + 1;
+    for (int i = 0; i < (jobserver ? 4 : 2); i++) {
+        moved[i] = fcntl(s->fds[i], F_DUPFD_CLOEXEC, base);
+        if (moved[i] < 0) return err_errno(e, "cannot move a descriptor");
+    }
+    close_range(0, (unsigned)base - 1, 0);
+    if (open("/dev/null", O_RDONLY)) return err_errno(e, "cannot open /dev/null");
+    bool failed = dup2(moved[1], 1) < 0 || dup2(moved[1], 2) < 0;
+    for (int i = 0; jobserver && i < 2; i++) failed |= dup2(moved[2 + i], r->jobserver[i]) < 0;
+    if (!failed && moved[0] != base) failed = dup3(moved[0], base, O_CLOEXEC) < 0;
+    *socket = failed ? moved[0] : base;
+    if (failed || close_range((unsigned)base + 1, ~0u, 0)) return err_errno(e, "cannot set the descriptors");
     return 0;
 }
 
@@ -110,6 +119,68 @@ static int limit_memory(const struct worker_request *r, struct err *e) {
     if (limit.rlim_max != RLIM_INFINITY && most > limit.rlim_max) most = limit.rlim_max;
     limit.rlim_cur = limit.rlim_max = most;
     return setrlimit(RLIMIT_DATA, &limit) ? err_errno(e, "cannot limit the memory") : 0;
+}
+
+/* -- sandbox */
+
+static unsigned step_flags(const struct mb_plugin *p, const char *name) {
+    struct mb_step s;
+    for (size_t i = 0; plugin_step_at(p, i, &s); i++)
+        if (!strcmp(s.name, name)) return s.flags;
+    return 0;
+}
+
+static bool role_adds(const struct mb_plugin *p, const char *step, const char *role) {
+    struct mb_step s;
+    struct mb_role r;
+    for (size_t i = 0; plugin_step_at(p, i, &s); i++)
+        for (size_t k = 0; !strcmp(s.name, step) && plugin_role_at(p, s.roles, k, &r); k++)
+            if (!strcmp(r.name, role)) return r.flags & MB_ADDS;
+    return false;
+}
+
+static const char *folder_of(const char *path, struct arena *a) {
+    const char *slash = strrchr(path, '/');
+    return slash ? arena_strndup(a, path, slash > path ? (size_t)(slash - path) : 1) : ".";
+}
+
+/* The folders that hold inputs, each once if they stand together. */
+static const char **list_folders(const struct worker_request *r, struct arena *a) {
+    const char **folders = arena_alloc(a, (r->input_count + 1) * sizeof *folders);
+    size_t n = 0;
+    for (uint32_t i = 0; i < r->input_count; i++) {
+        const char *folder = folder_of(r->inputs[i].path, a);
+        if (!n || strcmp(folders[n - 1], folder)) folders[n++] = folder;
+    }
+    return folders;
+}
+
+/* Reads: the inputs, and what stands already in a folder that the step adds to. Writes: the private folder of each output, in which the step may
+ * have files of its own beside it, and its other two. */
+static int enter_sandbox(const struct step_start *s, const struct worker_request *r, struct arena *a, struct err *e) {
+    size_t more = 0, reads = 0, writes = 0;
+    if (r->hook != WORKER_RUN || r->sandbox == SANDBOX_OFF) return 0;
+    while (r->may_read && r->may_read[more]) more++;
+    const char **read = arena_alloc(a, (r->input_count + r->output_count + more + 2) * sizeof *read);
+    const char **write = arena_alloc(a, (r->output_count + 4) * sizeof *write);
+    read[reads++] = s->plugin_path;
+    for (uint32_t i = 0; i < r->input_count; i++) read[reads++] = r->inputs[i].path;
+    for (size_t i = 0; i < more; i++) read[reads++] = r->may_read[i];
+    for (uint32_t i = 0; i < r->output_count; i++) {
+        bool adds = role_adds(s->plugin, r->step, r->outputs[i].role);
+        if (adds && r->outputs[i].name) read[reads++] = r->outputs[i].name;
+        write[writes++] = adds ? r->outputs[i].path : folder_of(r->outputs[i].path, a);
+    }
+    if (r->temp_folder) write[writes++] = r->temp_folder;
+    if (r->checkpoint_folder) write[writes++] = r->checkpoint_folder;
+    const char *fifo = r->makeflags ? strstr(r->makeflags, "--jobserver-auth=fifo:") : NULL;
+    if (fifo) {
+        fifo += strlen("--jobserver-auth=fifo:");
+        write[writes++] = arena_strndup(a, fifo, strcspn(fifo, " "));
+    }
+    struct sandbox_rules rules = {.read = read, .write = write, .list = list_folders(r, a), .read_all = step_flags(s->plugin, r->step) & MB_DISCOVERS, .network = r->network,
+                                  .gpu = r->device && !strcmp(r->device, "cuda")};
+    return sandbox_enter(s->sandbox, &rules, e) && r->sandbox == SANDBOX_REQUIRE ? -1 : 0;
 }
 
 /* -- from fork to end */
@@ -141,7 +212,6 @@ _Noreturn void step_main(const struct step_start *s) {
     if (getppid() != s->parent) _exit(1); /* the template ended before the line above */
     setsid();
     reset_signals();
-    if (arrange_descriptors(s, &socket, &e)) _exit(report_failure(socket, e.text));
     int got = worker_receive(socket, &in, &used, &m, &e);
     if (!got) _exit(1); /* the engine is gone */
     if (got < 0 || worker_request_read(&m, &a, &r, &e)) _exit(report_failure(socket, e.text));
@@ -149,7 +219,8 @@ _Noreturn void step_main(const struct step_start *s) {
     snprintf(name, sizeof name, "%s", r.label ? r.label : r.step);
     prctl(PR_SET_NAME, name);
     buf_free(&in);
-    if (set_environment(&r, &e) || limit_memory(&r, &e)) _exit(report_failure(socket, e.text));
+    if (set_environment(&r, &e) || limit_memory(&r, &e) || enter_sandbox(s, &r, &a, &e) || arrange_descriptors(s, &r, &socket, &e))
+        _exit(report_failure(socket, e.text));
     host_run_step(s->plugin, &r, socket); /* unblocks signals once the handler is set */
     _exit(0); /* no destructors, no leak checks: what a plugin leaves behind goes with its process */
 }

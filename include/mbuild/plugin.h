@@ -106,7 +106,8 @@ enum {
     MB_GPU_MUST = 1 << 4,        /* cannot run without */
     MB_DEVICE_MATTERS = 1 << 5,  /* the device ("cpu", "cuda") is part of the key */
     MB_ANY_OUTPUTS = 1 << 6,     /* output names are the rule's own (one role with MB_MANY) */
-    MB_UNCACHED = 1 << 7         /* never restored from the store: run whenever it is stale */
+    MB_UNCACHED = 1 << 7,        /* never restored from the store: run whenever it is stale */
+    MB_DISCOVERS = 1 << 8        /* reads files that the rule doesn't name, anywhere, and reports each by mb_host.discovered */
 };
 
 enum mb_level { MB_DEBUG = 0, MB_INFO, MB_WARN, MB_ERROR };

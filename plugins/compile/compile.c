@@ -26,7 +26,11 @@ static const struct mb_role roles[] = {
     {0}};
 
 static const struct mb_param params[] = {
-    {.name = "cflags", .type = MB_LIST, .element = MB_STRING, .deflt = "[\"-O2\", \"-Wall\"]", .help = "what the compiler is given besides -shared -fPIC"},
+    {.name = "cflags",
+     .type = MB_LIST,
+     .element = MB_STRING,
+     .deflt = "[\"-O2\", \"-Wall\"]",
+     .help = "what the compiler is given besides -shared -fPIC"},
     {.name = "libs", .type = MB_LIST, .element = MB_STRING, .deflt = "[]", .help = "libraries: \"z\" for -lz, or a flag such as -L…"},
     {.name = "cc", .type = MB_STRING, .deflt = "\"cc\"", .help = "the compiler"},
     {0}};
@@ -93,7 +97,9 @@ static int find_compiler(const struct mb_host *host, struct mb_run *run, const c
         if (length > 0 && length < PATH_MAX && !access(out, X_OK) && !stat(out, &st) && S_ISREG(st.st_mode)) return MB_OK;
         p += n;
     }
-    return host->fail(run, "no C compiler \"%s\" is installed (looked in the PATH); plugins of your own need one: package gcc, or another by cc = \"…\"", cc);
+    return host->fail(
+        run, "no C compiler \"%s\" is installed (looked in the PATH); plugins of your own need one: package gcc, or another by cc = \"…\"",
+        cc);
 }
 
 /* -- running the compiler */
@@ -250,7 +256,7 @@ static int run(const struct mb_host *host, struct mb_run *run) {
 }
 
 static const struct mb_step steps[] = {
-    {.name = "compile", .help = "compile a plugin of your own", .flags = MB_DETERMINISTIC, .roles = roles, .params = params,
+    {.name = "compile", .help = "compile a plugin of your own", .flags = MB_DETERMINISTIC | MB_DISCOVERS, .roles = roles, .params = params,
      .run = run, .fingerprint = fingerprint},
     {0}};
 

@@ -19,7 +19,7 @@ needs_make() { command -v make >/dev/null || skip "no make"; }
 test_under_make_only_as_many_steps_run_as_it_has_tokens_for() {
     needs_make
     four
-    write Makefile <<<$'all:\n\t+@mbuild -s'
+    write Makefile <<<$'all:\n\t+@mbuild -s --sandbox=off'
     run make -j2
     expect_ok
     (($(most_at_once) <= 2)) || fail "$(most_at_once) steps ran at once"
@@ -37,7 +37,7 @@ test_tokens_come_back_after_a_kill() {
     write Makefile <<'MAKE'
 all: second
 first:
-	+@mbuild -s & sleep 0.7; kill -9 $$!; sleep 0.5; exit 0
+	+@mbuild -s --sandbox=off & sleep 0.7; kill -9 $$!; sleep 0.5; exit 0
 second: first
 	+@python3 -c 'import os,re,select; r,w=map(int,re.search(r"--jobserver-auth=(\d+),(\d+)",os.environ["MAKEFLAGS"]).groups()); n=0; exec("while select.select([r],[],[],0)[0]: os.read(r,1); n+=1"); os.write(w,b"+"*n); print("tokens", n)'
 MAKE
@@ -67,10 +67,10 @@ LUA
 
 test_a_jobserver_that_is_not_there_is_passed_over() {
     four
-    MAKEFLAGS=" -j8 --jobserver-auth=97,98" build
+    MAKEFLAGS=" -j8 --jobserver-auth=97,98" build --sandbox=off
     expect_ran s1 s2 s3 s4
     rm -rf build .mbuild
-    MAKEFLAGS=" -j8 --jobserver-auth=fifo:/nonexistent" build
+    MAKEFLAGS=" -j8 --jobserver-auth=fifo:/nonexistent" build --sandbox=off
     expect_ran s1 s2 s3 s4
 }
 
