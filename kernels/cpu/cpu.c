@@ -46,17 +46,39 @@ static void cpu_free(struct mbk *k, void *p)
     free((char *)p - ALIGN);
 }
 
+/* What is large is moved by all threads, a piece each; overlapping ranges by one. */
+struct move {
+    char *to;
+    const char *from; /* NULL: zeros */
+};
+
+static void move_body(void *context, int64_t first, int64_t end, int worker)
+{
+    const struct move *m = context;
+    (void)worker;
+    if (m->from)
+        memcpy(m->to + first, m->from + first, (size_t)(end - first));
+    else
+        memset(m->to + first, 0, (size_t)(end - first));
+}
+
 static int cpu_copy(struct mbk *k, void *to, const void *from, size_t bytes)
 {
-    (void)k;
-    memmove(to, from, bytes);
+    enum { PIECE = 1 << 19 };
+    uintptr_t a = (uintptr_t)to, b = (uintptr_t)from;
+    struct move m = { to, from };
+    if (a < b + bytes && b < a + bytes)
+        memmove(to, from, bytes);
+    else
+        cpu_parallel(k, (int64_t)bytes, PIECE, move_body, &m);
     return 0;
 }
 
 static int cpu_zero(struct mbk *k, void *to, size_t bytes)
 {
-    (void)k;
-    memset(to, 0, bytes);
+    enum { PIECE = 1 << 19 };
+    struct move m = { to, NULL };
+    cpu_parallel(k, (int64_t)bytes, PIECE, move_body, &m);
     return 0;
 }
 

@@ -12,7 +12,8 @@ enum {
     BLOCK_ROWS = 96,      /* so many rows of a by BLOCK_K stay in the second: a multiple of all rows_most */
     FEW_ROWS = 16,        /* up to so many rows of a, b transposed, b is not packed */
     FEW_COLUMNS = 48,     /* columns done at once then */
-    PACKED_MOST = 4 << 20 /* floats of b that are packed at once, unless k is too long for that */
+    PACKED_MOST = 4 << 20, /* floats of b that are packed at once, unless k is too long for that */
+    ONE_THREAD = 1 << 20   /* products of so many multiplications are done before another thread would have woken up */
 };
 
 struct work {
@@ -364,7 +365,8 @@ int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
         return few_rows(k, &w);
     }
     int threads = cpu_of(k)->threads, by_batch = g->batch >= threads && (g->batch > threads || threads == 1);
-    plan(&w, by_batch ? 1 : threads, &b.columns_at_once);
+    int alone = g->m * g->n <= ONE_THREAD && g->m * g->n * g->k <= ONE_THREAD;
+    plan(&w, by_batch || alone ? 1 : threads, &b.columns_at_once);
     size_t mark = cpu_mark(k);
     b.packed_size = (size_t)(b.columns_at_once * (g->k > 0 ? g->k : 1));
     w.own = cpu_scratch(k, w.own_size * sizeof(float) * (size_t)threads);
@@ -375,7 +377,7 @@ int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
         w.packed = b.packed;
         for (int64_t i = 0; i < g->batch; i++) {
             place(&w, i);
-            product(k, &w, b.columns_at_once, 0);
+            product(alone ? NULL : k, &w, b.columns_at_once, 0);
         }
     }
     cpu_release(k, mark);

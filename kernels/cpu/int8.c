@@ -10,8 +10,9 @@
 enum {
     ROWS_AT_ONCE = 48,
     PACKED_MOST = 8 << 20, /* bytes of b that are packed at once */
-    FEW_ROWS = 4,          /* up to so many rows of a, b transposed, b is not packed */
-    FEW_COLUMNS = 48       /* columns done at once then */
+    FEW_ROWS = 16,         /* up to so many rows of a, b transposed, b is not packed */
+    FEW_COLUMNS = 48,      /* columns done at once then */
+    ONE_THREAD = 1 << 22   /* products of so many multiplications are done before another thread would have woken up */
 };
 
 struct work {
@@ -170,15 +171,15 @@ static void do_few(void *context, int64_t first, int64_t end, int worker)
 {
     static const int32_t nothing[FEW_COLUMNS];
     const struct work *w = context;
-    int32_t sums[FEW_COLUMNS];
+    int32_t sums[FEW_ROWS][FEW_COLUMNS];
     (void)worker;
     for (int64_t i = first; i < end; i++) {
         int64_t column = i * FEW_COLUMNS, n = least(FEW_COLUMNS, w->n - column);
-        for (int64_t row = 0; row < w->m; row++) {
-            for (int64_t j = 0; j < n; j++)
-                sums[j] = w->kernel->dot(w->a + row * w->lda, w->b + (column + j) * w->ldb, w->k);
-            finish(w, sums, nothing, row, column, n);
-        }
+        for (int64_t j = 0; j < n; j++)
+            for (int64_t row = 0; row < w->m; row++)
+                sums[row][j] = w->kernel->dot(w->a + row * w->lda, w->b + (column + j) * w->ldb, w->k);
+        for (int64_t row = 0; row < w->m; row++)
+            finish(w, sums[row], nothing, row, column, n);
     }
 }
 
@@ -223,8 +224,10 @@ static int run(struct mbk *k, struct work *w)
     for (w->first_column = 0; w->packed && w->first_column < w->n; w->first_column += at_once) {
         w->columns = least(at_once, w->n - w->first_column);
         int64_t panels = (w->columns + width - 1) / width;
+        int64_t blocks = w->row_blocks * ((w->columns + w->group_columns - 1) / w->group_columns);
+        int alone = w->m * w->n <= ONE_THREAD && w->m * w->n * w->k <= ONE_THREAD;
         cpu_parallel(k, panels, cpu_grain(width * w->padded / 4), pack_panels, w);
-        cpu_parallel(k, w->row_blocks * ((w->columns + w->group_columns - 1) / w->group_columns), 1, do_blocks, w);
+        cpu_parallel(k, blocks, alone ? blocks : 1, do_blocks, w);
     }
     cpu_release(k, mark);
     return w->packed ? 0 : -1;
