@@ -2,22 +2,23 @@
  *
  * Layout is NHWC throughout. Of cuDNN's algorithms only those are asked for that sum in one fixed order and do so directly: transforms
  * (Winograd, FFT) lose digits, and the ones with atomic sums give other bits each time. float32 is float32 (FMA), bfloat16 takes the
- * tensor cores. Descriptors, algorithm and workspace of a shape are found once and kept. Bias and activation are gpu_finish's.
+ * tensor cores. Descriptors, algorithm and workspace of a shape are found once and kept. Bias and activation are gpu_finish's; in bfloat16 the
+ * bias is laid out first and the convolution added to it, so that their sum is rounded once.
  */
 #include "gpu.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* y's bias, activation, and what went into it, in one pass. */
-static int finish(struct mbk *k, const struct mbk_tensor *bias, enum mbk_activation f, const struct mbk_tensor *before,
+/* y's bias, activation, and what went into it, in one pass; y is `from` y, or nothing yet. */
+static int finish(struct mbk *k, const void *from, const struct mbk_tensor *bias, enum mbk_activation f, const struct mbk_tensor *before,
                   const struct mbk_tensor *y)
 {
-    if (!bias && f == MBK_NONE && !before)
+    if (from && !bias && f == MBK_NONE && !before)
         return 0;
     int64_t columns = y->shape[3];
     struct gpu_finish job = {
-        .rows = mbk_count(y) / columns, .columns = columns, .from = y->data, .from_type = y->type, .ld_from = columns,
+        .rows = mbk_count(y) / columns, .columns = columns, .from = from, .from_type = y->type, .ld_from = columns,
         .c = y->data, .c_type = y->type, .ldc = columns, .bias = bias ? bias->data : NULL, .bias_type = bias ? bias->type : MBK_F32,
         .activation = f, .before = before ? before->data : NULL,
     };
@@ -251,11 +252,11 @@ static int is_pointwise(const struct mbk_window *w)
     return w->kernel_h == 1 && w->kernel_w == 1 && w->stride_h == 1 && w->stride_w == 1 && w->pad_h == 0 && w->pad_w == 0;
 }
 
-static int convolve(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
+static int convolve(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight, float beta,
                     const struct mbk_tensor *y)
 {
-    int status = is_pointwise(w) ? 1 : run(k, FORWARD, w, x, weight, y, x->data, y->data, 0);
-    return status == 1 ? gpu_conv_forward_by_product(k, w, x, weight, y) : status;
+    int status = is_pointwise(w) ? 1 : run(k, FORWARD, w, x, weight, y, x->data, y->data, beta);
+    return status == 1 ? gpu_conv_forward_by_product(k, w, x, weight, beta, y) : status;
 }
 
 static int convolve_back(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
@@ -287,10 +288,10 @@ void gpu_conv_close(struct mbk *k)
     (void)k;
 }
 
-static int convolve(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
+static int convolve(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight, float beta,
                     const struct mbk_tensor *y)
 {
-    return gpu_conv_forward_by_product(k, w, x, weight, y);
+    return gpu_conv_forward_by_product(k, w, x, weight, beta, y);
 }
 
 static int convolve_back(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
@@ -304,15 +305,14 @@ static int convolve_back(struct mbk *k, const struct mbk_window *w, const struct
 int gpu_conv2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
                const struct mbk_tensor *bias, enum mbk_activation f, const struct mbk_tensor *before, const struct mbk_tensor *y)
 {
+    int first = bias && y->type == MBK_BF16, nothing = x->shape[3] == 0; /* nothing: sums of no channels */
     if (gpu_enter(k))
         return -1;
-    if (x->shape[3] == 0) { /* sums of nothing */
-        if (gpu_check(k, "conv2d", cudaMemsetAsync(y->data, 0, mbk_bytes(y), gpu_of(k)->stream)))
-            return -1;
-    } else if (convolve(k, w, x, weight, y)) {
+    if ((first || nothing) && finish(k, NULL, first ? bias : NULL, MBK_NONE, NULL, y))
         return -1;
-    }
-    return finish(k, bias, f, before, y);
+    if (!nothing && convolve(k, w, x, weight, first ? 1 : 0, y))
+        return -1;
+    return finish(k, y->data, first ? NULL : bias, f, before, y);
 }
 
 int gpu_conv2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,

@@ -34,9 +34,10 @@ struct finish_op {
     __device__ __forceinline__ void run(int64_t i) const
     {
         int64_t row, column;
-        float x[N], other[N];
+        float x[N] = {}, other[N];
         split(i, f.columns, row, column);
-        load<N>((const From *)f.from + row * f.ld_from + column, x);
+        if (f.from)
+            load<N>((const From *)f.from + row * f.ld_from + column, x);
         if (f.row_scale) {
             float scale = f.row_scale[f.one_row_scale ? 0 : row];
 #pragma unroll

@@ -51,7 +51,7 @@ void *gpu_malloc(struct mbk *k, const char *what, size_t bytes)
         size_t free_bytes = 0, total = 0;
         (void)cudaGetLastError();
         (void)cudaMemGetInfo(&free_bytes, &total);
-        mbk_fail(k, "%s: the GPU has no room for %zu bytes (%zu of %zu are free); a smaller batch takes less", what, bytes, free_bytes, total);
+        mbk_fail(k, "%s: no memory for %zu bytes on the GPU (%zu of %zu are free); a smaller batch takes less", what, bytes, free_bytes, total);
         return NULL;
     }
     if (gpu_check(k, what, error))

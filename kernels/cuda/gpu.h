@@ -96,7 +96,7 @@ int gpu_has_code(void);
 /* -- What operations use of each other. */
 
 /* c [rows, columns], rows ldc apart: c = activation(c · row_scale[r] · column_scale[c] + bias) + residual, `before` gets what goes in. Dense
- * before and residual. `from` is c itself, or another matrix of from_type with rows ld_from apart (I32 sums of an int8 product). */
+ * before and residual. `from` is c itself, or another matrix of from_type with rows ld_from apart (I32 sums of an int8 product), or NULL: 0. */
 struct gpu_finish {
     int64_t rows, columns;
     const void *from;
@@ -131,16 +131,16 @@ int gpu_gemv_blocks(struct mbk *k, const struct mbk_gemm *g);
 void gpu_gemm_close(struct mbk *k);
 void gpu_conv_close(struct mbk *k);
 
-/* x's windows as rows: image `first` to first + count of x, to columns [count · P · Q, KH · KW · C]; and the sum back. */
+/* x's windows as rows: images [images, H, W, C] to columns [images · P · Q, KH · KW · C] of the same type; and, from float32, their sum back. */
 struct gpu_windows {
     int64_t height, width, channels, out_h, out_w;
     struct mbk_window w;
 };
 int gpu_im2col(struct mbk *k, const struct gpu_windows *g, enum mbk_type type, const void *x, int64_t images, void *columns);
-int gpu_col2im(struct mbk *k, const struct gpu_windows *g, enum mbk_type type, const void *columns, int64_t images, void *x);
+int gpu_col2im(struct mbk *k, const struct gpu_windows *g, enum mbk_type type, const float *columns, int64_t images, void *x);
 /* Convolution as products of these, for shapes that cuDNN has no plan for, and without cuDNN. */
 int gpu_conv_forward_by_product(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
-                                const struct mbk_tensor *y);
+                                float beta, const struct mbk_tensor *y);
 int gpu_conv_backward_by_product(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
                                  const struct mbk_tensor *dy, const struct mbk_tensor *dx, const struct mbk_tensor *dweight);
 

@@ -1,5 +1,5 @@
 /* im2col.cu: convolution as matrix products: each window of an image is laid out as a row. The sum back into an image gathers, for each of
- * its elements, from the rows that hold it, in their order, so no two threads add to one place. Images are taken some at a time, so that
+ * its elements, from the rows that hold it, in their order, so no two threads add to one place, and in float32, so it is rounded once. Images are taken some at a time, so that
  * the rows never take more than MOST_BYTES of scratch.
  */
 #include "device.cuh"
@@ -38,7 +38,7 @@ extern "C" int gpu_im2col(struct mbk *k, const struct gpu_windows *g, enum mbk_t
 }
 
 template <class T, class Int>
-__global__ void __launch_bounds__(GPU_THREADS) col2im_kernel(gpu_windows g, const T *columns, int64_t count, T *x)
+__global__ void __launch_bounds__(GPU_THREADS) col2im_kernel(gpu_windows g, const float *columns, int64_t count, T *x)
 {
     Int channels = (Int)g.channels, width = (Int)g.width, height = (Int)g.height;
     for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < count; at += (int64_t)gridDim.x * blockDim.x) {
@@ -56,19 +56,19 @@ __global__ void __launch_bounds__(GPU_THREADS) col2im_kernel(gpu_windows g, cons
         for (int64_t oy = first_y; oy <= last_y; oy++)
             for (int64_t ox = first_x; ox <= last_x; ox++) {
                 int64_t window = (n * g.out_h + oy) * g.out_w + ox, ky = row - oy * g.w.stride_h, kx = column - ox * g.w.stride_w;
-                sum += to_float(columns[((window * g.w.kernel_h + ky) * g.w.kernel_w + kx) * g.channels + c]);
+                sum += columns[((window * g.w.kernel_h + ky) * g.w.kernel_w + kx) * g.channels + c];
             }
         x[at] = from_float<T>(sum);
     }
 }
 
-extern "C" int gpu_col2im(struct mbk *k, const struct gpu_windows *g, enum mbk_type type, const void *columns, int64_t images, void *x)
+extern "C" int gpu_col2im(struct mbk *k, const struct gpu_windows *g, enum mbk_type type, const float *columns, int64_t images, void *x)
 {
     int64_t count = images * g->height * g->width * g->channels;
     return gpu_with_float(k, "conv2d_backward", type, [&](auto zero) {
         using T = decltype(zero);
         return gpu_launch(k, "conv2d_backward", count <= UINT32_MAX ? col2im_kernel<T, uint32_t> : col2im_kernel<T, uint64_t>,
-                          dim3(gpu_blocks(k, count, GPU_THREADS)), dim3(GPU_THREADS), 0, *g, (const T *)columns, count, (T *)x);
+                          dim3(gpu_blocks(k, count, GPU_THREADS)), dim3(GPU_THREADS), 0, *g, columns, count, (T *)x);
     });
 }
 
@@ -92,7 +92,7 @@ static shape shape_of(const struct mbk_window *w, const struct mbk_tensor *x, co
     s.windows = y->shape[1] * y->shape[2];
     s.size = x->type == MBK_BF16 ? 2 : 4;
     s.pointwise = w->kernel_h == 1 && w->kernel_w == 1 && w->stride_h == 1 && w->stride_w == 1 && w->pad_h == 0 && w->pad_w == 0;
-    int64_t fit = MOST_BYTES / (s.windows * s.inner * (int64_t)s.size);
+    int64_t fit = MOST_BYTES / (s.windows * s.inner * (int64_t)sizeof(float));
     s.at_once = s.pointwise || fit > s.images ? s.images : fit < 1 ? 1 : fit;
     return s;
 }
@@ -135,7 +135,7 @@ static int multiply(struct mbk *k, enum mbk_type type, int64_t m, int64_t n, int
 }
 
 extern "C" int gpu_conv_forward_by_product(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x,
-                                           const struct mbk_tensor *weight, const struct mbk_tensor *y)
+                                           const struct mbk_tensor *weight, float beta, const struct mbk_tensor *y)
 {
     shape s = shape_of(w, x, weight, y);
     size_t mark = gpu_scratch_mark(k);
@@ -146,7 +146,7 @@ extern "C" int gpu_conv_forward_by_product(struct mbk *k, const struct mbk_windo
         const void *windows = windows_of(k, s, x, i, count, space);
         status = !windows ? -1
                           : multiply(k, x->type, count * s.windows, s.outputs, s.inner, windows, false, weight->data, true, image(y, s, i),
-                                     y->type, 0);
+                                     y->type, beta);
     }
     gpu_scratch_release(k, mark);
     return status;
@@ -158,7 +158,7 @@ extern "C" int gpu_conv_backward_by_product(struct mbk *k, const struct mbk_wind
 {
     shape s = shape_of(w, x, weight, dy);
     size_t mark = gpu_scratch_mark(k);
-    void *space = s.pointwise ? nullptr : gpu_scratch(k, "conv2d_backward", (size_t)(s.at_once * s.windows * s.inner) * s.size);
+    void *space = s.pointwise ? nullptr : gpu_scratch(k, "conv2d_backward", (size_t)(s.at_once * s.windows * s.inner) * sizeof(float));
     int status = s.pointwise || space ? 0 : -1;
     for (int64_t i = 0; i < s.images && status == 0; i += s.at_once) {
         int64_t count = s.images - i < s.at_once ? s.images - i : s.at_once;
@@ -170,9 +170,10 @@ extern "C" int gpu_conv_backward_by_product(struct mbk *k, const struct mbk_wind
         }
         if (dx && status == 0) {
             void *rows = s.pointwise ? image(dx, s, i) : space;
-            status = multiply(k, x->type, count * s.windows, s.inner, s.outputs, image(dy, s, i), false, weight->data, false, rows, x->type, 0);
+            status = multiply(k, x->type, count * s.windows, s.inner, s.outputs, image(dy, s, i), false, weight->data, false, rows,
+                              s.pointwise ? x->type : MBK_F32, 0);
             if (status == 0 && !s.pointwise)
-                status = gpu_col2im(k, &s.g, x->type, space, count, image(dx, s, i));
+                status = gpu_col2im(k, &s.g, x->type, (const float *)space, count, image(dx, s, i));
         }
     }
     gpu_scratch_release(k, mark);
