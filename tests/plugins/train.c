@@ -12,6 +12,8 @@ static const struct small blobs = {.rows = 200, .features = 6, .classes = 3, .se
 static const struct small halves = {.rows = 120, .features = 5, .classes = 2, .seed = 2, .noise = 0.3};
 static const struct small plane = {.rows = 160, .features = 4, .classes = 0, .seed = 3, .noise = 1};
 static const struct small images = {.rows = 150, .features = 36, .classes = 3, .shape = {6, 6, 1}, .seed = 4, .noise = 0.8};
+/* Hardly to be told apart: a model soon learns these by heart and gets worse on others. */
+static const struct small noisy = {.rows = 60, .features = 6, .classes = 3, .seed = 1, .noise = 4};
 
 #define MLP "\"model\": {\"kind\": \"mlp\", \"hidden\": [16]}"
 #define CNN "\"model\": {\"kind\": \"cnn\", \"channels\": [4, 8], \"hidden\": [16]}"
@@ -228,12 +230,14 @@ static const char *const resumable[] = {
     "{\"model\": {\"kind\": \"cnn\", \"channels\": [4], \"dropout\": 0.2, \"hidden\": [8]}, \"batch\": 50, \"epochs\": 5, \"checkpoint_every\": 0, "
     "\"optimizer\": {\"kind\": \"sgd\", \"lr\": 0.05, \"momentum\": 0.9, \"nesterov\": true}, \"augment\": {\"shift\": 1, \"mirror\": true}}",
     "{\"model\": {\"kind\": \"mlp\", \"hidden\": [8]}, \"batch\": 40, \"epochs\": 5, \"checkpoint_every\": 1e9, \"optimizer\": {\"kind\": \"adam\", \"weight_decay\": 0.1}, "
-    "\"label_smoothing\": 0.1}"};
+    "\"label_smoothing\": 0.1}",
+    "{\"model\": {\"kind\": \"mlp\", \"hidden\": [32]}, \"batch\": 16, \"epochs\": 60, \"checkpoint_every\": 0, \"optimizer\": {\"lr\": 0.02}, "
+    "\"early_stop\": {\"patience\": 4}}"};
 
 TEST("a training that is stopped after any number of steps goes on from its checkpoint to the same bits, its log too")
 {
-    static const struct small *const kinds[] = {&blobs, &images, &blobs};
-    for (int i = 0; i < 3; i++)
+    static const struct small *const kinds[] = {&blobs, &images, &blobs, &noisy};
+    for (int i = 0; i < 4; i++)
         for (int steps = 1; steps < 40; steps += 6) {
             struct fake f;
             struct mbl_error e;
@@ -254,6 +258,7 @@ TEST("a training that is stopped after any number of steps goes on from its chec
                 CHECK_STR(f.warnings, "");
             }
             if (status != MB_OK) FAIL("%s", f.message);
+            if (kinds[i] == &noisy) CHECK(fake_value(&f, "epochs") < 60);
             expect_same_file("whole/model.safetensors", "parts/model.safetensors");
             expect_same_file("whole.log", "parts.log");
         }
@@ -283,19 +288,32 @@ TEST("a damaged checkpoint is passed over with a warning, and training starts an
     }
 }
 
+/* The validation loss of an epoch, out of a log. */
+static double logged_loss(const char *log, int epoch) {
+    struct mbl_buf text = content(log);
+    struct mbl_error e;
+    struct mbl_json *line;
+    const char *at = text.data;
+    for (int i = 1; i < epoch; i++) at = strchr(at, '\n') + 1;
+    if (mbl_json_parse(at, strcspn(at, "\n"), log, &arena, &line, &e)) FAIL("%s", e.text);
+    CHECK_EQ(mbl_json_get_int(line, "epoch", 0), epoch);
+    return mbl_json_get_float(line, "val_loss", -1);
+}
+
 TEST("early stopping ends before the epochs do and keeps the best epoch's weights")
 {
     struct fake f;
-    struct small noisy = blobs;
-    noisy.noise = 4; /* hardly to be told apart: it soon learns by heart and gets worse */
-    noisy.rows = 60;
     write_parts(&noisy);
-    train(
-        &f,
-        "{\"model\": {\"kind\": \"mlp\", \"hidden\": [64]}, \"optimizer\": {\"lr\": 0.02}, \"epochs\": 300, \"batch\": 16, \"early_stop\": {\"patience\": 5}}",
-        "m");
+    prepare(&f, "train",
+            "{\"model\": {\"kind\": \"mlp\", \"hidden\": [64]}, \"optimizer\": {\"lr\": 0.02}, \"epochs\": 300, \"batch\": 16, "
+            "\"early_stop\": {\"patience\": 5}}",
+            "m");
+    fake_path(&f, "log", in("log"));
+    if (run_fake(&f) != MB_OK) FAIL("train: %s", f.message);
     double epochs = fake_value(&f, "epochs"), best = fake_value(&f, "best_epoch"), loss = fake_value(&f, "val_loss");
     CHECKF(epochs < 300 && epochs == best + 5, "%g epochs, the best was %g", epochs, best);
+    CHECK_NEAR(logged_loss("log", (int)best), loss, 0);
+    for (int i = 1; i <= (int)epochs; i++) CHECK(logged_loss("log", i) >= loss);
     char params[200];
     snprintf(params, sizeof params,
              "{\"model\": {\"kind\": \"mlp\", \"hidden\": [64]}, \"optimizer\": {\"lr\": 0.02}, \"epochs\": %d, \"batch\": 16}", (int)best);

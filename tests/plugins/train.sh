@@ -20,7 +20,7 @@ LUA
 weights() { sha "build/$1/model.safetensors"; }
 
 long='local m = train "m" { data = points, model = mlp { hidden = { 256, 256 }, dropout = 0.1 }, optimizer = adamw { lr = 3e-4 },
-    epochs = 500, batch = 16, seed = 5, checkpoint_every = 0.02, log = "build/m.log" }'
+    epochs = 500, batch = 16, seed = 5, checkpoint_every = 0.1, log = "build/m.log" }'
 
 # Waits (20 s) until the training in the background has taken a checkpoint; the next one is never far.
 await_checkpoint() {

@@ -12,15 +12,15 @@
 static struct mbl_error error;
 static const struct small data = {.rows = ROWS, .features = FEATURES, .classes = CLASSES, .seed = 11, .noise = 1.5};
 
-/* A trainer on small data; everything stays open until the test's process ends. */
-static struct mbl_trainer *open_trainer(const char *shape, const struct mbl_train_options *o) {
+/* A trainer on small data, with a teacher's answers or NULL; everything stays open until the test's process ends. */
+static struct mbl_trainer *open_with(const struct small *small, const char *shape, const struct mbl_train_options *o, const float *teacher) {
     static struct mbl_arena arena;
     struct mbl_trainer *t = kept(calloc(1, sizeof *t));
     struct mbl_feed *feed = kept(calloc(1, sizeof *feed));
     struct mbl_json *given, *config;
     struct mbk *k;
     char *path = mbl_arena_printf(&arena, "%s/part", test_folder());
-    small_write(path, &data, NULL);
+    small_write(path, small, NULL);
     if (mbk_open("cpu", &(struct mbk_options){.threads = 1}, &k, error.text, sizeof error.text) ||
         mbl_feed_open(feed, NULL, path, &error) || mbl_json_parse(shape, strlen(shape), "shape", &arena, &given, &error) ||
         mbl_model_config(given, &feed->data.schema, &arena, &config, &error) || mbl_model_create(k, config, &t->model, &error) ||
@@ -28,9 +28,14 @@ static struct mbl_trainer *open_trainer(const char *shape, const struct mbl_trai
         FAIL("%s", error.text);
     t->train = feed;
     t->options = *o;
+    t->teacher = teacher;
     if (mbl_trainer_open(t, &error)) FAIL("%s", error.text);
     kept(k);
     return t;
+}
+
+static struct mbl_trainer *open_trainer(const char *shape, const struct mbl_train_options *o) {
+    return open_with(&data, shape, o, NULL);
 }
 
 static double one_epoch(struct mbl_trainer *t) {
@@ -179,4 +184,62 @@ TEST("after its first epoch a training takes no more memory, of the device or of
     CHECK_EQ(mbk_memory_used(t->model->k), device);
     CHECK_EQ(after.uordblks, before.uordblks);
     CHECK_EQ(after.hblkhd, before.hblkhd);
+}
+
+TEST("features reach the model as the schema scales them")
+{
+    const struct mbl_train_options o = {.epochs = 1, .batch = ROWS};
+    struct mbl_trainer *t = open_trainer("{\"kind\": \"mlp\", \"hidden\": []}", &o);
+    for (int i = 0; i < ROWS * FEATURES; i++) CHECK_NEAR(t->train->scaled[i], (t->train->data.features[i] - 0.5f) * 2, 1e-6);
+}
+
+TEST("dropout leaves out other values in each step")
+{
+    const struct mbl_train_options o = {.optimizer = MBL_SGD, .lr = 0, .epochs = 9, .batch = ROWS, .seed = 1};
+    struct mbl_trainer *t = open_trainer("{\"kind\": \"mlp\", \"hidden\": [32], \"dropout\": 0.5}", &o);
+    double first = one_epoch(t), second = one_epoch(t), third = one_epoch(t);
+    CHECK(fabs(first - second) > 1e-4 && fabs(second - third) > 1e-4 && fabs(first - third) > 1e-4);
+}
+
+/* One step of SGD from the same weights: what it takes off them is lr times the gradient, which for one logit, or one number, is
+ * the mean over rows of d(row) · x. `d` says d. */
+static void check_distilled_step(const struct small *small, double (*d)(double z, double teacher, double target)) {
+    static float teacher[ROWS];
+    const struct mbl_train_options o = {.optimizer = MBL_SGD, .lr = 0.5, .epochs = 1, .batch = ROWS, .seed = 1, .temperature = 3, .alpha = 0.7};
+    for (int i = 0; i < ROWS; i++) teacher[i] = (float)(small_random(21, (uint64_t)i) * 6 - 3);
+    struct mbl_trainer *t = open_with(small, "{\"kind\": \"mlp\", \"hidden\": []}", &o, teacher);
+    float *w = mbl_model_find(t->model, "head.weight")->value.data;
+    double before[FEATURES], gradient[FEATURES] = {0}, bias = *(float *)mbl_model_find(t->model, "head.bias")->value.data;
+    for (int f = 0; f < FEATURES; f++) before[f] = w[f];
+    for (int i = 0; i < ROWS; i++) {
+        const float *x = t->train->scaled + i * FEATURES;
+        double z = bias, target = small->classes ? t->train->data.labels[i] : (double)t->train->targets[i];
+        for (int f = 0; f < FEATURES; f++) z += before[f] * x[f];
+        for (int f = 0; f < FEATURES; f++) gradient[f] += d(z, teacher[i], target) * x[f] / ROWS;
+    }
+    one_epoch(t);
+    for (int f = 0; f < FEATURES; f++) CHECK_NEAR(w[f], before[f] - 0.5 * gradient[f], 1e-5);
+}
+
+static double sigmoid(double z) {
+    return 1 / (1 + exp(-z));
+}
+/* Hinton et al. 2015: the soft part's gradient, T² · ∂/∂z KL = T · (σ(z/T) − σ(teacher/T)). */
+static double of_one_logit(double z, double teacher, double target) {
+    return 0.7 * 3 * (sigmoid(z / 3) - sigmoid(teacher / 3)) + 0.3 * (sigmoid(z) - target);
+}
+static double of_a_number(double z, double teacher, double target) {
+    return 0.7 * 2 * (z - teacher) + 0.3 * 2 * (z - target);
+}
+
+TEST("a distilled step of one logit has the gradient of both its parts")
+{
+    static const struct small two = {.rows = ROWS, .features = FEATURES, .classes = 2, .seed = 12, .noise = 1.5};
+    check_distilled_step(&two, of_one_logit);
+}
+
+TEST("a distilled step of a number has the gradient of both its parts")
+{
+    static const struct small number = {.rows = ROWS, .features = FEATURES, .classes = 0, .seed = 13, .noise = 1.5};
+    check_distilled_step(&number, of_a_number);
 }
