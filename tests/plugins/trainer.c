@@ -244,3 +244,39 @@ TEST("a distilled step of a number has the gradient of both its parts")
     static const struct small number = {.rows = ROWS, .features = FEATURES, .classes = 0, .seed = 13, .noise = 1.5};
     check_distilled_step(&number, of_a_number);
 }
+
+/* Whether an image that the model sees is the raw one, moved so and mirrored or not. */
+static bool is_moved(const float *seen, const float *raw, int down, int right, bool mirror) {
+    for (int y = 0; y < 4; y++)
+        for (int x = 0; x < 5; x++) {
+            int from_y = y - down, from_x = (mirror ? 4 - x : x) - right;
+            bool inside = from_y >= 0 && from_y < 4 && from_x >= 0 && from_x < 5;
+            float expected = ((inside ? raw[from_y * 5 + from_x] : 0) - 0.5f) * 2;
+            if (fabsf(seen[y * 5 + x] - expected) > 1e-6f) return false;
+        }
+    return true;
+}
+
+TEST("augmented images are moved and mirrored anew in each epoch, every way, and nothing else happens to them")
+{
+    static const struct small pictures = {.rows = ROWS, .features = 20, .classes = 2, .shape = {4, 5, 1}, .seed = 14, .noise = 1};
+    const struct mbl_train_options o = {.optimizer = MBL_SGD, .epochs = 9, .batch = ROWS, .seed = 1, .shift = 1, .mirror = true};
+    struct mbl_trainer *t = open_with(&pictures, "{\"kind\": \"mlp\", \"hidden\": []}", &o, NULL);
+    int seen[2][18] = {{0}}, ways = 0, changed = 0;
+    int way_of[2][ROWS];
+    for (int epoch = 0; epoch < 2; epoch++) {
+        if (mbl_trainer_begin_epoch(t, &error)) FAIL("%s", error.text);
+        for (int i = 0; i < ROWS; i++) {
+            const float *image = (const float *)t->x.data + (size_t)i * 20, *raw = t->train->data.features + (size_t)t->host_order[i] * 20;
+            int way = 0;
+            while (way < 18 && !is_moved(image, raw, way % 3 - 1, way / 3 % 3 - 1, way / 9)) way++;
+            CHECKF(way < 18, "image %d is no moved one", i);
+            seen[epoch][way]++;
+            way_of[epoch][t->host_order[i]] = way;
+        }
+        one_epoch(t);
+    }
+    for (int way = 0; way < 18; way++) ways += seen[0][way] + seen[1][way] > 0;
+    for (int row = 0; row < ROWS; row++) changed += way_of[0][row] != way_of[1][row];
+    CHECKF(ways >= 16 && changed > ROWS / 2, "%d ways, %d rows changed", ways, changed);
+}
