@@ -41,7 +41,7 @@ static int find_plugin(struct session *s, struct step *step, const struct plugin
     plugins_family(step->plugin, family);
     if (step->plugin_file == NO_ID) return plugins_find(&s->plugins, family, out, e);
     struct file *f = &s->graph.files[step->plugin_file];
-    if (f->producer != NO_ID && f->state != FILE_KNOWN) return 0;
+    if (f->producer != NO_ID && (f->state != FILE_KNOWN || (!s->read_only && !step_done(&s->graph.steps[f->producer])))) return 0;
     if (file_learn(&s->graph, step->plugin_file, e)) return -1;
     f = &s->graph.files[step->plugin_file];
     if (f->artifact.type == ARTIFACT_NONE) return err_set(e, "the plugin %s doesn't exist", f->path);
@@ -143,10 +143,18 @@ static int bind_params(struct session *s, const struct step *step, struct bindin
     return 0;
 }
 
+/* Whether the step was bound to a plugin that has been made anew since. */
+static bool is_outdated(const struct session *s, const struct step *step) {
+    if (!step->binding || step->plugin_file == NO_ID) return false;
+    const struct file *f = &s->graph.files[step->plugin_file];
+    return f->state == FILE_KNOWN && !digest_same(&step->binding->plugin->file_digest, &f->artifact.digest);
+}
+
 int bind_step(struct session *s, uint32_t index, struct err *e) {
     struct step *step = &s->graph.steps[index];
     const struct plugin *plugin = NULL;
-    if (step->binding) return 0;
+    if (step->binding && !is_outdated(s, step)) return 0;
+    step->binding = NULL;
     if (find_plugin(s, step, &plugin, e)) return bind_fail(step, e);
     if (!plugin) return 0;
     struct binding *b = arena_alloc(&s->graph.arena, sizeof *b);

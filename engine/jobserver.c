@@ -78,6 +78,12 @@ static bool open_client(struct jobserver *j) {
     return true;
 }
 
+/* `make -j1` has no tokens to share, but it means what it says. */
+static bool under_serial_make(void) {
+    const char *flags = getenv("MAKEFLAGS"), *count = flags ? last_word(flags, "-j") : NULL;
+    return count && atoi(count) == 1;
+}
+
 /* Waits until we are gone, then returns what we held. It must survive what kills us: a signal to our group, the terminal's end. */
 static void guard(struct jobserver *j, int watched) {
     char byte;
@@ -149,6 +155,7 @@ int jobserver_open(int jobs, int processors, struct jobserver **out, struct err 
         return err_errno(e, "cannot share memory");
     }
     *out = j;
+    if (!jobs && under_serial_make()) j->jobs = 1;
     return !jobs && open_client(j) ? start_guardian(j, e) : open_server(j, e);
 }
 

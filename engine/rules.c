@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define MEMORY_LIMIT ((size_t)2 << 30)
-#define INSTRUCTION_LIMIT 2000000000u /* about ten seconds */
+#define INSTRUCTION_LIMIT 1000000000u /* about five seconds */
 #define INSTRUCTION_STEP 100000
 
 static const char rules_key; /* its address is the registry key */
