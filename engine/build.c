@@ -180,7 +180,8 @@ static void decide(struct build *b, uint32_t index) {
         build_define(b, index);
         return;
     }
-    if ((!step->binding && (bind_step(s, index, &e) || bind_check(s, index, &e))) || decide_step(s, index, &d, &e)) {
+    const struct binding *before = step->binding; /* its plugin may have been made only now, or made anew */
+    if (bind_step(s, index, &e) || (s->graph.steps[index].binding != before && bind_check(s, index, &e)) || decide_step(s, index, &d, &e)) {
         fail_step(b, index, e.text);
         return;
     }

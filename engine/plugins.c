@@ -25,7 +25,7 @@ static const char *installed_path(struct plugins *p, const char *family) {
 }
 
 static struct plugin *find_known(const struct plugins *p, const char *path) {
-    for (uint32_t i = 0; i < p->count; i++)
+    for (uint32_t i = p->count; i--;) /* one that the build made anew comes after what it was */
         if (!strcmp(p->known[i]->path, path)) return p->known[i];
     return NULL;
 }
