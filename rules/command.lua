@@ -1,5 +1,5 @@
--- command "a" { cmd = { "sort", x }, stdout = "build/a", stdin, dir, inputs = { … }, outputs = { … } }: any program as a step. `cmd` is a list
--- (artifacts in it become their paths, and inputs) or a string for the shell. Where it names an output, the program gets the
+-- command "a" { cmd = { "sort", x }, stdout = "build/a", stdin, dir, inputs = { … }, outputs = { … } }: any program as a step. `cmd` is
+-- a list (artifacts in it become their paths, and inputs) or a string for the shell. Where it names an output, the program gets the
 -- private path that the output is made at.
 
 local known = { "cmd", "stdout", "stdin", "dir", "inputs", "outputs" }
@@ -35,7 +35,9 @@ end
 
 command = rule("command", function(name, t)
   local taken, params = split(t, known)
-  if taken[1] ~= nil then fail("command \"%s\": an entry without a name; inputs go into inputs = { … }, the program into cmd = { … }", name) end
+  if taken[1] ~= nil then
+    fail("command \"%s\": an entry without a name; inputs go into inputs = { … }, the program into cmd = { … }", name)
+  end
   local inputs, seen, up = {}, {}, ""
   add_inputs(inputs, seen, taken.inputs)
   if type(taken.dir) == "string" then up = string.rep("../", select(2, taken.dir:gsub("[^/]+", ""))) end
@@ -59,5 +61,6 @@ command = rule("command", function(name, t)
     end
     outputs.stdout = taken.stdout
   end
-  return step(name)(with_common(taken, { plugin = "command", inputs = { inputs = inputs, stdin = taken.stdin }, outputs = outputs, params = params }))
+  local roles = { inputs = inputs, stdin = taken.stdin }
+  return step(name)(with_common(taken, { plugin = "command", inputs = roles, outputs = outputs, params = params }))
 end)

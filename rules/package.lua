@@ -1,5 +1,5 @@
--- package "bundle" { model = m, card = "MODEL_CARD.md", scores = s, files = { "LICENSE" }, format = "tar.zst" }: a reproducible archive with model,
--- card, scores, manifest, provenance and bill of materials; build/NAME.FORMAT unless `to` says otherwise.
+-- package "bundle" { model = m, card = "MODEL_CARD.md", scores = s, files = { "LICENSE" }, format = "tar.zst" }: a reproducible archive
+-- with model, card, scores, manifest, provenance and bill of materials; build/NAME.FORMAT unless `to` says otherwise.
 
 package = rule("package", function(name, t)
   local taken, params = split(t, { "model", "card", "scores", "files", "to" })

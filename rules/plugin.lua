@@ -1,5 +1,5 @@
--- plugin "p" { "p.c", cflags = { "-O3" }, libs = { "z" }, cc = "clang", to = "build/p.so" }: compiles a plugin of your own, to be given to a
--- step: plugin = p, or plugin = "p". Headers that the sources include are found and count as inputs.
+-- plugin "p" { "p.c", cflags = { "-O3" }, libs = { "z" }, cc = "clang", to = "build/p.so" }: compiles a plugin of your own, to be
+-- given to a step: plugin = p, or plugin = "p". Headers that the sources include are found and count as inputs.
 
 plugin = rule("plugin", function(name, t)
   local taken, params = split(t, { "to" })

@@ -1,6 +1,6 @@
--- release { bundle, gates = { g }, sign = "dev" }: an immutable, numbered record in releases/, made to be committed. `sign` is a key as the rule `sign`
--- takes it, which makes the step "NAME-signature", or an artifact that `sign` made; without it the release is unsigned. strict = true
--- refuses other content under a version that was released already.
+-- release { bundle, gates = { g }, sign = "dev" }: an immutable, numbered record in releases/, made to be committed. `sign` is a key as
+-- the rule `sign` takes it, which makes the step "NAME-signature", or an artifact that `sign` made; without it the release is
+-- unsigned. strict = true refuses other content under a version that was released already.
 
 release = rule("release", function(name, t)
   local taken, params = split(t, { "gates", "sign", "to" })

@@ -1,5 +1,5 @@
--- sign "x" { p, key = "dev" }: a signature and the public key, beside what is signed (PATH.sig, PATH.pub). key: "dev", a key of your own that is made on
--- first use outside of the repo, or the path of a private key in PEM, in the repo or elsewhere (/…, ~/…).
+-- sign "x" { p, key = "dev" }: a signature and the public key, beside what is signed (PATH.sig, PATH.pub). key: "dev", a key of your own
+-- that is made on first use outside of the repo, or the path of a private key in PEM, in the repo or elsewhere (/…, ~/…).
 
 sign = rule("sign", function(name, t)
   local taken, params = split(t, { "key", "to" })
@@ -11,5 +11,6 @@ sign = rule("sign", function(name, t)
   local inputs = { subject = subject }
   if key == "dev" or key:match("^[/~]") then params.key = key else inputs.key = key end
   local to = taken.to or (is_artifact(subject) and path_of(subject) or subject)
-  return step(name)(with_common(taken, { plugin = "sign", inputs = inputs, outputs = { signature = to .. ".sig", public_key = to .. ".pub" }, params = params }))
+  local outputs = { signature = to .. ".sig", public_key = to .. ".pub" }
+  return step(name)(with_common(taken, { plugin = "sign", inputs = inputs, outputs = outputs, params = params }))
 end)

@@ -30,9 +30,9 @@ static const struct mb_role roles[] = {
     {0}};
 
 static const struct mb_param params[] = {
-    {.name = "cmd", .type = MB_ANY, .flags = MB_REQUIRED,
-     .help = "the program and its arguments as a list, or a string for the shell"},
-    {.name = "dir", .type = MB_STRING, .help = "the folder that it runs in, otherwise the repo's root; cmd still names outputs from the root"},
+    {.name = "cmd", .type = MB_ANY, .flags = MB_REQUIRED, .help = "the program and its arguments as a list, or a string for the shell"},
+    {.name = "dir", .type = MB_STRING,
+     .help = "the folder that it runs in, otherwise the repo's root; cmd still names outputs from the root"},
     {0}};
 
 struct command {
@@ -128,9 +128,12 @@ static int open_files(struct command *c) {
 
 static int spawn_error(struct command *c, int code) {
     const char *program = c->argv[0];
-    if (code == ENOENT && !strchr(program, '/')) return c->host->fail(c->run, "no program \"%s\" is installed (looked in the PATH)", program);
-    if (code == ENOENT && !access(program, F_OK)) return c->host->fail(c->run, "%s can't run: the interpreter that its first line names doesn't exist", program);
-    if (code == E2BIG) return c->host->fail(c->run, "the arguments are longer than the system allows; write them to a file that the program reads");
+    if (code == ENOENT && !strchr(program, '/'))
+        return c->host->fail(c->run, "no program \"%s\" is installed (looked in the PATH)", program);
+    if (code == ENOENT && !access(program, F_OK))
+        return c->host->fail(c->run, "%s can't run: the interpreter that its first line names doesn't exist", program);
+    if (code == E2BIG)
+        return c->host->fail(c->run, "the arguments are longer than the system allows; write them to a file that the program reads");
     return c->host->fail(c->run, "%s can't run: %s", program, strerror(code));
 }
 
@@ -167,8 +170,8 @@ static int wait_for(struct command *c, pid_t pid) {
         if (errno != EINTR) return c->host->fail(c->run, "waiting for %s: %s", c->program, strerror(errno));
     if (c->host->cancelled(c->run)) return MB_CANCELLED;
     if (WIFSIGNALED(status))
-        return c->host->fail(c->run, "%s was ended by SIG%s (%s)%s", c->program, sigabbrev_np(WTERMSIG(status)), strsignal(WTERMSIG(status)),
-                             WTERMSIG(status) == SIGKILL ? "; perhaps it ran out of memory" : "");
+        return c->host->fail(c->run, "%s was ended by SIG%s (%s)%s", c->program, sigabbrev_np(WTERMSIG(status)),
+                             strsignal(WTERMSIG(status)), WTERMSIG(status) == SIGKILL ? "; perhaps it ran out of memory" : "");
     if (WEXITSTATUS(status)) return c->host->fail(c->run, "%s exited with status %d", c->program, WEXITSTATUS(status));
     return MB_OK;
 }
@@ -178,8 +181,11 @@ static int check_outputs(struct command *c) {
     for (size_t i = 0; i < c->names.count; i++) {
         const struct name *name = &c->names.items[i];
         if (name->used || !faccessat(AT_FDCWD, name->from_root, F_OK, AT_SYMLINK_NOFOLLOW)) continue;
-        return c->host->fail(c->run, "%s ended well, but didn't make %s. A command writes into a private folder until it ended well, so cmd must name "
-                             "each output, as an argument of the program, say", c->program, name->name);
+        return c->host->fail(
+            c->run,
+            "%s ended well, but didn't make %s. A command writes into a private folder until it ended well, so cmd must name "
+            "each output, as an argument of the program, say",
+            c->program, name->name);
     }
     return MB_OK;
 }
@@ -209,5 +215,6 @@ static const struct mb_step steps[] = {
     {.name = "command", .help = "run a program", .flags = MB_DETERMINISTIC | MB_ANY_OUTPUTS, .roles = roles, .params = params, .run = run},
     {0}};
 
-static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "command", .version = "1.0", .help = "any program as a step", .steps = steps};
+static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "command", .version = "1.0", .help = "any program as a step",
+                                        .steps = steps};
 MB_PLUGIN(plugin);

@@ -38,7 +38,8 @@ int names_keep(struct names *n, const char *input) {
 
 /* Bytes that are part of a path wherever they stand. Blanks, quotes, "=", ":" and the shell's signs may be, but rather part paths. */
 static bool in_path(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == '/' || (unsigned char)c >= 0x80;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == '/' ||
+           (unsigned char)c >= 0x80;
 }
 
 /* Whether a path can begin at `at`. */

@@ -23,8 +23,8 @@ int names_add(struct names *n, const char *name, const char *up, const char *pat
 /* Keeps an input's name as it is where an output's name is the beginning of it: build/a.txt beside the output build/a. */
 int names_keep(struct names *n, const char *input);
 
-/* The text with each name replaced by its path; NULL: out of memory. To be freed. A name is found where a path can begin: at the start, after
- * anything that can't be part of a path, after "./" there, or after an option's letter ("-obuild/x"). What follows it goes along
+/* The text with each name replaced by its path; NULL: out of memory. To be freed. A name is found where a path can begin: at the start,
+ * after anything that can't be part of a path, after "./" there, or after an option's letter ("-obuild/x"). What follows it goes along
  * ("build/x.tmp", "build/tree/leaf"), so that what lies beside or below an output is private as well. */
 char *names_replace(struct names *n, const char *text);
 

@@ -45,13 +45,15 @@ struct gate {
 
 /* -- parameters */
 
-static int check_bounds(const struct mb_host *host, struct mb_run *run, const struct rule *r, const struct mbl_json *limits, const char *figure) {
+static int check_bounds(const struct mb_host *host, struct mb_run *run, const struct rule *r, const struct mbl_json *limits,
+                        const char *figure) {
     if (limits->type != MBL_JSON_TABLE || !limits->count)
         return host->fail(run, "%s: %s", figure, r->sign ? "{ max = … } expected" : "{ min = …, max = … } expected, or one of these");
     for (size_t i = 0; i < limits->count; i++) {
         bool known = !strcmp(limits->keys[i], "max") || (!r->sign && !strcmp(limits->keys[i], "min"));
-        if (!known) return host->fail(run, "%s%s%s: unknown bound %s; there %s", r->sign ? r->param : "", r->sign ? "." : "", figure, limits->keys[i],
-                                      r->sign ? "is max" : "are min and max");
+        if (!known)
+            return host->fail(run, "%s%s%s: unknown bound %s; there %s", r->sign ? r->param : "", r->sign ? "." : "", figure,
+                              limits->keys[i], r->sign ? "is max" : "are min and max");
         if (!mbl_json_is_number(limits->items[i])) return host->fail(run, "%s: %s: a number expected", figure, limits->keys[i]);
     }
     const struct mbl_json *min = mbl_json_get(limits, "min"), *max = mbl_json_get(limits, "max");
@@ -77,9 +79,11 @@ static int check(const struct mb_host *host, struct mb_run *run) {
     for (size_t k = 0; k < RULES && !status; k++) {
         const struct mbl_json *table = read_param(host, run, rules[k].param, &a);
         if (!table) status = MB_FAILED;
-        for (size_t i = 0; !status && i < table->count; i++, count++) status = check_bounds(host, run, &rules[k], table->items[i], table->keys[i]);
+        for (size_t i = 0; !status && i < table->count; i++, count++)
+            status = check_bounds(host, run, &rules[k], table->items[i], table->keys[i]);
     }
-    if (!status && !count) status = host->fail(run, "there is no threshold: a gate that demands nothing, such as accuracy = { min = 0.9 }, stops nothing");
+    if (!status && !count)
+        status = host->fail(run, "there is no threshold: a gate that demands nothing, such as accuracy = { min = 0.9 }, stops nothing");
     mbl_arena_free(&a);
     return status;
 }
@@ -140,8 +144,8 @@ static void compare(struct gate *g, const struct rule *r, const char *name, cons
         if (bound == MIN ? measured >= demanded : measured <= demanded) continue; /* NaN passes nothing */
         passed = false;
         if (r->sign)
-            broken(g, "%s is %.6g and %s the baseline's %.6g by %.6g, at most %.6g is allowed: %.4g too much", name, value, r->verb, reference, measured,
-                   demanded, measured - demanded);
+            broken(g, "%s is %.6g and %s the baseline's %.6g by %.6g, at most %.6g is allowed: %.4g too much", name, value, r->verb,
+                   reference, measured, demanded, measured - demanded);
         else
             broken(g, "%s is %.6g, at %s %.6g is demanded: %.4g too %s", name, value, bound == MIN ? "least" : "most", demanded,
                    fabs(measured - demanded), bound == MIN ? "low" : "high");
@@ -157,7 +161,8 @@ static int compare_all(struct gate *g) {
         struct mbl_json *scores;
         g->file = g->host->input_name(g->run, "scores", i);
         if (mbl_json_read(g->host->input_path(g->run, "scores", i), &g->arena, &scores, &e)) return g->host->fail(g->run, "%s", e.text);
-        if (scores->type != MBL_JSON_TABLE) return g->host->fail(g->run, "%s holds %s; a table of figures expected", g->file, mbl_json_type_name(scores->type));
+        if (scores->type != MBL_JSON_TABLE)
+            return g->host->fail(g->run, "%s holds %s; a table of figures expected", g->file, mbl_json_type_name(scores->type));
         g->scores = scores;
         for (size_t k = 0; k < RULES; k++) {
             const struct mbl_json *table = read_param(g->host, g->run, rules[k].param, &g->arena);
@@ -191,8 +196,8 @@ static int run(const struct mb_host *host, struct mb_run *run) {
 }
 
 static const struct mb_step steps[] = {
-    {.name = "gate", .help = "stop what depends on it unless figures are good enough", .flags = MB_DETERMINISTIC, .roles = roles, .params = params,
-     .run = run, .check = check},
+    {.name = "gate", .help = "stop what depends on it unless figures are good enough", .flags = MB_DETERMINISTIC, .roles = roles,
+     .params = params, .run = run, .check = check},
     {0}};
 
 static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "gate", .version = "1.0", .help = "thresholds on figures", .steps = steps};

@@ -43,7 +43,8 @@ int mbl_bundle_prepare(struct mbl_member *members, size_t count, struct mbl_erro
     return 0;
 }
 
-struct mbl_json *mbl_bundle_manifest(const char *name, const char *version, const struct mbl_member *members, size_t count, struct mbl_arena *a) {
+struct mbl_json *mbl_bundle_manifest(const char *name, const char *version, const struct mbl_member *members, size_t count,
+                                     struct mbl_arena *a) {
     struct mbl_json *manifest = mbl_json_table(a), *files = mbl_json_list(a);
     for (size_t i = 0; i < count; i++) {
         struct mbl_json *file = mbl_json_table(a);
@@ -175,8 +176,9 @@ static int write_member(struct writing *w, const struct mbl_member *m, struct mb
     return status ? mbl_error_wrap(e, "packing %s", m->name) : 0;
 }
 
-int mbl_bundle_write(const char *path, const char *format, int level, const char *top, const struct mbl_json *manifest, const struct mbl_member *members,
-                     size_t count, void (*progress)(void *ctx, uint64_t bytes), void *ctx, struct mbl_error *e) {
+int mbl_bundle_write(const char *path, const char *format, int level, const char *top, const struct mbl_json *manifest,
+                     const struct mbl_member *members, size_t count, void (*progress)(void *ctx, uint64_t bytes), void *ctx,
+                     struct mbl_error *e) {
     struct mbl_buf text = {0};
     mbl_json_write(manifest, MBL_JSON_INDENTED, &text);
     struct mbl_member own = {.name = "manifest.json", .data = mbl_buf_str(&text), .size = text.len};

@@ -1,7 +1,8 @@
 /* bundle.h: archives that say what is in them: written the same each time, and checked file by file.
  *
- * A bundle has one folder at the top and in it manifest.json with the size and SHA-256 of every other file. Members are regular files, sorted
- * by name, of fixed time (1980-01-01, which zip can tell too), owner (0) and mode (0644, 0755), so that equal contents are equal bytes.
+ * A bundle has one folder at the top and in it manifest.json with the size and SHA-256 of every other file. Members are regular files,
+ * sorted by name, of fixed time (1980-01-01, which zip can tell too), owner (0) and mode (0644, 0755), so that equal contents are equal
+ * bytes.
  */
 #ifndef MBL_BUNDLE_H
 #define MBL_BUNDLE_H
@@ -27,8 +28,8 @@ MBL_EXPORT int mbl_bundle_prepare(struct mbl_member *members, size_t count, stru
 MBL_EXPORT struct mbl_json *mbl_bundle_manifest(const char *name, const char *version, const struct mbl_member *members, size_t count,
                                                 struct mbl_arena *a);
 
-/* Writes prepared members and their manifest below the folder `top`. `format` is one of MBL_BUNDLE_FORMATS; level: zstd 1 to 19, gzip and zip 1 to 9.
- * Fails if a file is no longer what it was when it was hashed. `progress` may be NULL. */
+/* Writes prepared members and their manifest below the folder `top`. `format` is one of MBL_BUNDLE_FORMATS; level: zstd 1 to 19, gzip and
+ * zip 1 to 9. Fails if a file is no longer what it was when it was hashed. `progress` may be NULL. */
 MBL_EXPORT int mbl_bundle_write(const char *path, const char *format, int level, const char *top, const struct mbl_json *manifest,
                                 const struct mbl_member *members, size_t count, void (*progress)(void *ctx, uint64_t bytes), void *ctx,
                                 struct mbl_error *e);
@@ -46,9 +47,11 @@ struct mbl_bundle {
     size_t kept_count, kept_cap;
 };
 
-/* Reads the archive from end to end; believes nothing, unpacks nothing to disk. Fails only if it can't be opened; all that is wrong in it is a problem. */
+/* Reads the archive from end to end; believes nothing, unpacks nothing to disk. Fails only if it can't be opened; all that is wrong in it
+ * is a problem. */
 MBL_EXPORT int mbl_bundle_check(const char *path, struct mbl_bundle *out, struct mbl_error *e);
-MBL_EXPORT const char *mbl_bundle_text(const struct mbl_bundle *b, const char *name); /* of a kept file, by its name in the top folder; NULL if there is none */
+MBL_EXPORT const char *mbl_bundle_text(const struct mbl_bundle *b,
+                                       const char *name); /* of a kept file, by its name in the top folder; NULL if there is none */
 MBL_EXPORT void mbl_bundle_free(struct mbl_bundle *b);
 
 #endif

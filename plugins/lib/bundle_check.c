@@ -148,7 +148,8 @@ static void read_members(struct checking *c, struct archive *a) {
     }
     if (!c->stopped && status != ARCHIVE_EOF && status != ARCHIVE_OK) {
         const char *why = archive_error_string(a);
-        problem(c, "%s%s: %s", c->last ? "damaged after " : "no archive, or a damaged one", c->last ? c->last : "", why ? why : "the data makes no sense");
+        problem(c, "%s%s: %s", c->last ? "damaged after " : "no archive, or a damaged one", c->last ? c->last : "",
+                why ? why : "the data makes no sense");
         c->stopped = true;
     }
     free(chunk);

@@ -169,7 +169,8 @@ int mbl_ecdsa_sign(const EVP_PKEY *key, const EVP_MD *hash, const void *data, si
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned digest_size;
     struct numbers m = {0};
-    int fine = EVP_Digest(data, size, digest, &digest_size, hash, NULL) && open_numbers(&m, key) && sign(&m, hash, digest, digest_size, out);
+    int fine =
+        EVP_Digest(data, size, digest, &digest_size, hash, NULL) && open_numbers(&m, key) && sign(&m, hash, digest, digest_size, out);
     close_numbers(&m);
     return fine ? 0 : mbl_error_set(e, "OpenSSL cannot sign with this key");
 }

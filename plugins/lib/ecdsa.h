@@ -11,6 +11,7 @@
 MBL_EXPORT const EVP_MD *mbl_ecdsa_hash(const EVP_PKEY *key);
 
 /* Signs `data`, hashed with `hash`; the signature in DER (RFC 3279). */
-MBL_EXPORT int mbl_ecdsa_sign(const EVP_PKEY *key, const EVP_MD *hash, const void *data, size_t size, struct mbl_buf *out, struct mbl_error *e);
+MBL_EXPORT int mbl_ecdsa_sign(const EVP_PKEY *key, const EVP_MD *hash, const void *data, size_t size, struct mbl_buf *out,
+                              struct mbl_error *e);
 
 #endif

@@ -24,7 +24,8 @@ const struct mbl_json *mbl_lookup(const struct mbl_json *root, const char *name)
     return NULL;
 }
 
-static void each_below(const struct mbl_json *v, struct mbl_buf *name, void (*each)(void *, const char *, const struct mbl_json *), void *ctx) {
+static void each_below(const struct mbl_json *v, struct mbl_buf *name, void (*each)(void *, const char *, const struct mbl_json *),
+                       void *ctx) {
     if (v->type != MBL_JSON_TABLE) {
         if (v->type == MBL_JSON_STRING || mbl_json_is_number(v)) each(ctx, mbl_buf_str(name), v);
         return;

@@ -8,7 +8,8 @@
 MBL_EXPORT const struct mbl_json *mbl_lookup(const struct mbl_json *root, const char *name);
 
 /* Calls `each` with the dotted name of every number and string below `root`, in the order of the text; lists are passed over. */
-MBL_EXPORT void mbl_lookup_each(const struct mbl_json *root, void (*each)(void *ctx, const char *name, const struct mbl_json *value), void *ctx);
+MBL_EXPORT void mbl_lookup_each(const struct mbl_json *root, void (*each)(void *ctx, const char *name, const struct mbl_json *value),
+                                void *ctx);
 
 /* The name of a number (or of a number or string, with `strings`) most like `name`, or NULL; lies in the arena. */
 MBL_EXPORT const char *mbl_lookup_nearest(const struct mbl_json *root, const char *name, bool strings, struct mbl_arena *a);

@@ -100,7 +100,8 @@ static int list_folder(struct listing *l, const char *folder, const char *below,
             l->files = mbl_grow(l->files, &l->cap, l->count + 1, sizeof *l->files);
             l->files[l->count++] = (struct mbl_tree_file){name, path, (uint64_t)st.st_size, st.st_mode & 0100};
         } else {
-            status = mbl_error_set(e, "%s is a %s; only files and folders are taken", path, S_ISLNK(st.st_mode) ? "link" : "device, socket or pipe");
+            status = mbl_error_set(e, "%s is a %s; only files and folders are taken", path,
+                                   S_ISLNK(st.st_mode) ? "link" : "device, socket or pipe");
         }
     }
     if (!status && errno) status = mbl_error_errno(e, "%s", folder);

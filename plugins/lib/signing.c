@@ -108,12 +108,14 @@ int mbl_statement_compare(const struct mbl_json *statement, const char *path, st
     int status = mbl_statement_make(path, "", &a, &now, e);
     const struct mbl_json *signed_list = resources_of(statement), *list = status ? NULL : resources_of(now);
     for (size_t i = 0; !status && i < signed_list->count; i++) {
-        const char *name = mbl_json_get_string(signed_list->items[i], "name"), *digest = mbl_json_get_string(signed_list->items[i], "digest");
+        const char *name = mbl_json_get_string(signed_list->items[i], "name"),
+                   *digest = mbl_json_get_string(signed_list->items[i], "digest");
         const struct mbl_json *found = find_resource(list, name);
         const char *what = strcmp(name, ".") ? name : path;
         if (!found) status = mbl_error_set(e, "%s was signed, but is missing", what);
         else if (strcmp(mbl_json_get_string(found, "digest"), digest))
-            status = mbl_error_set(e, "%s isn't what was signed: SHA-256 is %s, and %s was signed", what, mbl_json_get_string(found, "digest"), digest);
+            status = mbl_error_set(e, "%s isn't what was signed: SHA-256 is %s, and %s was signed", what,
+                                   mbl_json_get_string(found, "digest"), digest);
     }
     for (size_t i = 0; !status && i < list->count; i++) {
         const char *name = mbl_json_get_string(list->items[i], "name");
@@ -183,7 +185,8 @@ static int check_statement(const struct mbl_json *s, const char *path, struct mb
     const char *type = mbl_json_get_string(s, "_type"), *predicate = mbl_json_get_string(s, "predicateType");
     const struct mbl_json *list = resources_of(s), *subjects = mbl_json_get(s, "subject");
     if (!type || strcmp(type, STATEMENT_TYPE) || !predicate || strcmp(predicate, PREDICATE_TYPE) || !list || !list->count)
-        return mbl_error_set(e, "%s: what was signed isn't a model signing statement (predicateType %s)", path, predicate ? predicate : "missing");
+        return mbl_error_set(e, "%s: what was signed isn't a model signing statement (predicateType %s)", path,
+                             predicate ? predicate : "missing");
     struct mbl_sha256 *all = mbl_sha256_begin();
     unsigned char digest[MBL_SHA256];
     char hex[MBL_SHA256_HEX + 1];
@@ -194,7 +197,8 @@ static int check_statement(const struct mbl_json *s, const char *path, struct mb
             status = mbl_error_set(e, "%s: a resource without name or SHA-256", path);
         for (size_t k = 0; k < MBL_SHA256 && !status; k++) {
             unsigned byte = 0;
-            for (int h = 0; h < 2; h++) byte = 16 * byte + (unsigned)(strchr("0123456789abcdef", text[2 * k + (size_t)h]) - "0123456789abcdef");
+            for (int h = 0; h < 2; h++)
+                byte = 16 * byte + (unsigned)(strchr("0123456789abcdef", text[2 * k + (size_t)h]) - "0123456789abcdef");
             digest[k] = (unsigned char)byte;
         }
         if (!status) mbl_sha256_add(all, digest, sizeof digest);
@@ -215,10 +219,12 @@ int mbl_signature_open(const char *path, const struct mbl_key *k, struct mbl_are
     const char *hint = mbl_json_get_string(mbl_json_get(mbl_json_get(bundle, "verificationMaterial"), "publicKey"), "hint");
     char *payload, *signature;
     size_t payload_size, signature_size;
-    if (bundle->type != MBL_JSON_TABLE || !type || strcmp(type, PAYLOAD_TYPE) || !signatures || signatures->type != MBL_JSON_LIST || signatures->count != 1)
+    if (bundle->type != MBL_JSON_TABLE || !type || strcmp(type, PAYLOAD_TYPE) || !signatures || signatures->type != MBL_JSON_LIST ||
+        signatures->count != 1)
         return mbl_error_set(e, "%s is no signature: a Sigstore bundle with a DSSE envelope and one signature expected", path);
     if (hint && strcmp(hint, mbl_key_fingerprint(k)))
-        return mbl_error_set(e, "%s was made with another key: its hint is %s, the key's fingerprint %s", path, hint, mbl_key_fingerprint(k));
+        return mbl_error_set(e, "%s was made with another key: its hint is %s, the key's fingerprint %s", path, hint,
+                             mbl_key_fingerprint(k));
     if (from_base64(a, mbl_json_get_string(envelope, "payload"), &payload, &payload_size) ||
         from_base64(a, mbl_json_get_string(signatures->items[0], "sig"), &signature, &signature_size))
         return mbl_error_set(e, "%s: payload or signature is not base64", path);

@@ -170,7 +170,8 @@ int mbl_key_sign(const struct mbl_key *k, const void *data, size_t size, struct 
 
 bool mbl_key_verify(const struct mbl_key *k, const void *data, size_t size, const void *signature, size_t signature_size) {
     EVP_MD_CTX *c = EVP_MD_CTX_new();
-    bool fine = c && EVP_DigestVerifyInit(c, NULL, k->hash, NULL, k->pkey) == 1 && EVP_DigestVerify(c, signature, signature_size, data, size) == 1;
+    bool fine =
+        c && EVP_DigestVerifyInit(c, NULL, k->hash, NULL, k->pkey) == 1 && EVP_DigestVerify(c, signature, signature_size, data, size) == 1;
     EVP_MD_CTX_free(c);
     ERR_clear_error();
     return fine;

@@ -78,16 +78,17 @@ static const char *serial_number(struct package *p, const struct mbl_json *compo
     mbl_buf_free(&text);
     d[6] = (unsigned char)((d[6] & 0x0f) | 0x80);
     d[8] = (unsigned char)((d[8] & 0x3f) | 0x80);
-    return mbl_arena_printf(&p->arena, "urn:uuid:%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", d[0], d[1], d[2], d[3], d[4], d[5],
-                            d[6], d[7], d[8], d[9], d[10], d[11], d[12], d[13], d[14], d[15]);
+    return mbl_arena_printf(&p->arena, "urn:uuid:%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", d[0], d[1], d[2],
+                            d[3], d[4], d[5], d[6], d[7], d[8], d[9], d[10], d[11], d[12], d[13], d[14], d[15]);
 }
 
 struct mbl_json *bom_make(struct package *p) {
     struct mbl_arena *a = &p->arena;
     struct mbl_json *bom = mbl_json_table(a), *metadata = mbl_json_table(a), *tools = mbl_json_table(a), *tool_list = mbl_json_list(a),
-                    *components = mbl_json_list(a), *datasets = mbl_json_list(a), *depends = mbl_json_list(a), *dependency = mbl_json_table(a),
-                    *dependencies = mbl_json_list(a);
-    for (size_t i = 0; i < p->count; i++) mbl_json_push(a, components, component(p, "file", "file", p->members[i].name, p->members[i].sha256));
+                    *components = mbl_json_list(a), *datasets = mbl_json_list(a), *depends = mbl_json_list(a),
+                    *dependency = mbl_json_table(a), *dependencies = mbl_json_list(a);
+    for (size_t i = 0; i < p->count; i++)
+        mbl_json_push(a, components, component(p, "file", "file", p->members[i].name, p->members[i].sha256));
     for (size_t i = 0; i < p->history.source_count; i++) {
         const struct source *s = &p->history.sources[i];
         struct mbl_json *c = component(p, s->data ? "data" : "file", "source", s->path, s->folder ? NULL : s->digest);

@@ -44,7 +44,9 @@ int card_render(const char *text, const char *path, const struct mbl_json *figur
         if (v && !add_value(v, out)) continue;
         const char *near = v ? NULL : mbl_lookup_nearest(figures, name, true, &a);
         if (v) status = mbl_error_set(e, "%s:%u: {{%s}} is %s, which a card can't show", path, line, name, mbl_json_type_name(v->type));
-        else status = mbl_error_set(e, "%s:%u: nothing is called {{%s}}%s%s%s", path, line, name, near ? "; did you mean {{" : "", near ? near : "", near ? "}}?" : "");
+        else
+            status = mbl_error_set(e, "%s:%u: nothing is called {{%s}}%s%s%s", path, line, name, near ? "; did you mean {{" : "",
+                                   near ? near : "", near ? "}}?" : "");
     }
     mbl_arena_free(&a);
     return status;

@@ -13,7 +13,8 @@
 static const struct mb_role roles[] = {
     {.name = "model", .flags = MB_INPUT | MB_NAMED, .kind = "model", .help = "the model, a folder or a file: model/ in the bundle"},
     {.name = "card", .flags = MB_INPUT | MB_OPTIONAL, .help = "a text with {{figures}}, which are filled in: MODEL_CARD.md in the bundle"},
-    {.name = "scores", .flags = MB_INPUT | MB_MANY | MB_OPTIONAL | MB_NAMED, .kind = "metrics", .help = "figures in JSON, such as `evaluate` makes"},
+    {.name = "scores", .flags = MB_INPUT | MB_MANY | MB_OPTIONAL | MB_NAMED, .kind = "metrics",
+     .help = "figures in JSON, such as `evaluate` makes"},
     {.name = "files", .flags = MB_INPUT | MB_MANY | MB_OPTIONAL | MB_NAMED, .help = "what else goes along, under its path in the repo"},
     {.name = "bundle", .flags = MB_OUTPUT, .kind = "archive", .help = "the archive"},
     {0}};
@@ -56,7 +57,8 @@ static int add_path(struct package *p, const char *path, const char *name, struc
     }
     if (mbl_tree_list(path, &p->arena, &files, &count, e)) return -1;
     for (size_t i = 0; i < count; i++)
-        add_member(p, (struct mbl_member){.name = mbl_path_join(&p->arena, name, files[i].name), .path = files[i].path, .executable = files[i].executable});
+        add_member(p, (struct mbl_member){
+                          .name = mbl_path_join(&p->arena, name, files[i].name), .path = files[i].path, .executable = files[i].executable});
     return count ? 0 : mbl_error_set(e, "%s is empty", path);
 }
 
@@ -91,7 +93,8 @@ static int add_scores(struct packing *k, struct mbl_json *figures, struct mbl_er
         const char *path = k->host->input_path(k->run, "scores", i), *base = base_name(k->host->input_name(k->run, "scores", i));
         struct mbl_json *scores;
         if (mbl_json_read(path, &p->arena, &scores, e)) return -1;
-        if (scores->type != MBL_JSON_TABLE) return mbl_error_set(e, "%s holds %s; a table of figures expected", path, mbl_json_type_name(scores->type));
+        if (scores->type != MBL_JSON_TABLE)
+            return mbl_error_set(e, "%s holds %s; a table of figures expected", path, mbl_json_type_name(scores->type));
         size_t stem = strlen(base);
         if (stem > 5 && !strcmp(base + stem - 5, ".json")) stem -= 5;
         const char *name = mbl_arena_strndup(&p->arena, base, stem);
@@ -146,7 +149,9 @@ static int collect(struct packing *k, struct mbl_error *e) {
     mbl_json_set(&p->arena, figures, "version", mbl_json_string(&p->arena, p->version));
     if (add_model(k, e)) return -1;
     if (p->config) mbl_json_set(&p->arena, figures, "model", p->config);
-    if (add_scores(k, figures, e) || add_card(k, figures, e) || add_files(k, e) || add_history(k, e) || mbl_bundle_prepare(p->members, p->count, e)) return -1;
+    if (add_scores(k, figures, e) || add_card(k, figures, e) || add_files(k, e) || add_history(k, e) ||
+        mbl_bundle_prepare(p->members, p->count, e))
+        return -1;
     struct mbl_json *provenance = provenance_make(p), *bom = bom_make(p);
     add_json(p, "provenance.json", provenance);
     add_json(p, "bom.cdx.json", bom);
@@ -201,15 +206,17 @@ static int check(const struct mb_host *host, struct mb_run *run) {
     static const char *const both[] = {"project", "version"};
     for (int i = 0; i < 2; i++) {
         const char *text = host->param_string(run, both[i]);
-        if (!*text || strchr(text, '/') || !strcmp(text, "..")) return host->fail(run, "%s: \"%s\" can't be a part of a folder's name", both[i], text);
+        if (!*text || strchr(text, '/') || !strcmp(text, ".."))
+            return host->fail(run, "%s: \"%s\" can't be a part of a folder's name", both[i], text);
     }
     return MB_OK;
 }
 
 static const struct mb_step steps[] = {
-    {.name = "package", .help = "put a model and what belongs to it into a reproducible archive", .flags = MB_DETERMINISTIC, .roles = roles,
-     .params = params, .run = run, .check = check},
+    {.name = "package", .help = "put a model and what belongs to it into a reproducible archive", .flags = MB_DETERMINISTIC,
+     .roles = roles, .params = params, .run = run, .check = check},
     {0}};
 
-static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "package", .version = "1.0", .help = "reproducible bundles of models", .steps = steps};
+static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "package", .version = "1.0", .help = "reproducible bundles of models",
+                                        .steps = steps};
 MB_PLUGIN(plugin);

@@ -17,8 +17,8 @@ static struct mbl_json *descriptor(struct package *p, const char *name, const ch
 struct mbl_json *provenance_make(struct package *p) {
     struct mbl_arena *a = &p->arena;
     struct mbl_json *subjects = mbl_json_list(a), *sources = mbl_json_list(a), *steps = mbl_json_list(a), *external = mbl_json_table(a),
-                    *internal = mbl_json_table(a), *definition = mbl_json_table(a), *builder = mbl_json_table(a), *details = mbl_json_table(a),
-                    *predicate = mbl_json_table(a), *statement = mbl_json_table(a);
+                    *internal = mbl_json_table(a), *definition = mbl_json_table(a), *builder = mbl_json_table(a),
+                    *details = mbl_json_table(a), *predicate = mbl_json_table(a), *statement = mbl_json_table(a);
     for (size_t i = 0; i < p->count; i++) mbl_json_push(a, subjects, descriptor(p, p->members[i].name, p->members[i].sha256, false));
     for (size_t i = 0; i < p->history.source_count; i++)
         mbl_json_push(a, sources, descriptor(p, p->history.sources[i].path, p->history.sources[i].digest, p->history.sources[i].folder));

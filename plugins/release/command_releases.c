@@ -27,7 +27,8 @@ static void fill(const struct record *r, char row[COLUMNS][CELL]) {
     snprintf(row[1], CELL, "%s", record_text(r, "version"));
     snprintf(row[2], CELL, "%.12s  %.*f %s", record_text(r, "bundle.sha256"), unit && size < 100 ? 1 : 0, size, units[unit]);
     snprintf(row[3], CELL, "%zu passed", gates && gates->type == MBL_JSON_LIST ? gates->count : 0);
-    if (*record_text(r, "signature.sha256")) snprintf(row[4], CELL, "%s %.8s", record_text(r, "signature.key"), record_text(r, "signature.fingerprint"));
+    if (*record_text(r, "signature.sha256"))
+        snprintf(row[4], CELL, "%s %.8s", record_text(r, "signature.key"), record_text(r, "signature.fingerprint"));
     else snprintf(row[4], CELL, "unsigned");
     for (size_t i = 0; i < sizeof figures / sizeof *figures && shown < 3; i++) {
         const struct mbl_json *v = mbl_lookup(scores, figures[i]);

@@ -79,8 +79,10 @@ static int digest_of(struct verifying *v, const char *path, const char **hex, st
     return 0;
 }
 
-static void verify_signature(struct verifying *v, const char *subject, const char *signature, const char *key_path, const struct record *record) {
-    bool wanted = (record && *record_text(record, "signature.sha256")) || v->host->param_given(v->run, "key") || v->host->param_given(v->run, "signature");
+static void verify_signature(struct verifying *v, const char *subject, const char *signature, const char *key_path,
+                             const struct record *record) {
+    bool wanted = (record && *record_text(record, "signature.sha256")) || v->host->param_given(v->run, "key") ||
+                  v->host->param_given(v->run, "signature");
     struct mbl_error e;
     struct mbl_key *key;
     struct mbl_json *statement;
@@ -162,7 +164,8 @@ static int verify_release(struct verifying *v, const struct record *r, const cha
     verify_record_file(v, r, "bundle", path, record_text(r, "bundle.sha256"));
     if (!exists(path)) return 0;
     const char *beside = bundle ? bundle : record_text(r, "signature.path");
-    const char *signature = option_path(v, "signature", beside, bundle ? ".sig" : ""), *key = option_path(v, "key", bundle ? bundle : record_text(r, "signature.public_key"), bundle ? ".pub" : "");
+    const char *signature = option_path(v, "signature", beside, bundle ? ".sig" : ""),
+               *key = option_path(v, "key", bundle ? bundle : record_text(r, "signature.public_key"), bundle ? ".pub" : "");
     verify_signature(v, path, signature, key, r);
     return verify_bundle(v, path);
 }

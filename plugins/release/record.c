@@ -76,7 +76,8 @@ static void read_record(struct records *rs, struct record *r) {
     } else if (seal_of(r->json, &rs->arena, seal), !told || strcmp(told, seal)) {
         r->damage = "it was altered: its seal doesn't fit its content";
     } else if (mbl_json_get_int(r->json, "number", 0) != r->number) {
-        r->damage = mbl_arena_printf(&rs->arena, "it is the record of r%lld under another name", (long long)mbl_json_get_int(r->json, "number", 0));
+        r->damage =
+            mbl_arena_printf(&rs->arena, "it is the record of r%lld under another name", (long long)mbl_json_get_int(r->json, "number", 0));
     }
 }
 
@@ -92,8 +93,8 @@ static void check_chain(struct records *rs, size_t i) {
     else if (before->number >= r->number)
         r->damage = mbl_arena_printf(&rs->arena, "it follows %s, which is later", name);
     else if (!digest || strcmp(digest, before->sha256))
-        r->damage = mbl_arena_printf(&rs->arena, "%s, which it follows, isn't the file that it was (SHA-256 %s now, %s then)", before->path, before->sha256,
-                                     digest ? digest : "not told");
+        r->damage = mbl_arena_printf(&rs->arena, "%s, which it follows, isn't the file that it was (SHA-256 %s now, %s then)", before->path,
+                                     before->sha256, digest ? digest : "not told");
 }
 
 static int compare_records(const void *a, const void *b) {

@@ -35,7 +35,8 @@ const struct record *records_find(const struct records *r, const char *name); /*
 
 const char *record_text(const struct record *r, const char *dotted); /* a string member, "" if it has none: "bundle.sha256" */
 
-/* What makes a release what it is: version, bundle, gates' reports, key and signature, but not number, history and lineage. In the arena. */
+/* What makes a release what it is: version, bundle, gates' reports, key and signature, but not number, history and lineage. In the arena.
+ */
 const char *record_identity(const struct mbl_json *record, struct mbl_arena *a);
 
 /* Adds the seal, and writes the record's text. */

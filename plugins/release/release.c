@@ -1,7 +1,7 @@
 /* release.c: the step `release`, which adds one record to a folder of records, and the plugin's descriptor.
  *
- * Everything that the record tells is checked here once more: the gates' reports, the bundle against its manifest, the signature against the bundle.
- * The same content is the same release, so its record comes out as it stands there. A record is never changed.
+ * Everything that the record tells is checked here once more: the gates' reports, the bundle against its manifest, the signature against
+ * the bundle. The same content is the same release, so its record comes out as it stands there. A record is never changed.
  */
 #include "release.h"
 
@@ -24,7 +24,8 @@ static const struct mb_role roles[] = {
 static const struct mb_param params[] = {
     {.name = "project", .type = MB_STRING, .deflt = "\"model\"", .help = "the project's name"},
     {.name = "version", .type = MB_STRING, .deflt = "\"0\"", .help = "the release's label; its number is its own"},
-    {.name = "key", .type = MB_STRING, .deflt = "\"\"", .help = "what the signing key is called in the record; \"dev\" is a developer's own"},
+    {.name = "key", .type = MB_STRING, .deflt = "\"\"",
+     .help = "what the signing key is called in the record; \"dev\" is a developer's own"},
     {.name = "strict", .type = MB_BOOL, .deflt = "false", .help = "refuse other content under a version that was released already"},
     {0}};
 
@@ -173,10 +174,11 @@ static int put_new(struct releasing *r, const struct record *version, struct mbl
     int status = put(r, mbl_arena_printf(&r->arena, "r%ld", number), text.data, text.len, e);
     mbl_buf_free(&text);
     if (status) return -1;
-    r->host->log(r->run, MB_INFO, "r%ld: %s %s, %s", number, mbl_json_get_string(r->record, "project"), mbl_json_get_string(r->record, "version"),
-                 r->host->input_name(r->run, "bundle", 0));
+    r->host->log(r->run, MB_INFO, "r%ld: %s %s, %s", number, mbl_json_get_string(r->record, "project"),
+                 mbl_json_get_string(r->record, "version"), r->host->input_name(r->run, "bundle", 0));
     if (version)
-        r->host->log(r->run, MB_WARN, "r%ld has other content than %s under the same version %s", number, version->name, record_text(version, "version"));
+        r->host->log(r->run, MB_WARN, "r%ld has other content than %s under the same version %s", number, version->name,
+                     record_text(version, "version"));
     return 0;
 }
 
@@ -185,13 +187,14 @@ static int release(struct releasing *r, struct mbl_error *e) {
     if (records_read(r->host->output_name(r->run, "records", 0), &r->records, e) || make_record(r, e)) return -1;
     for (size_t i = 0; i < r->records.count; i++)
         if (r->records.items[i].damage)
-            return mbl_error_set(e, "%s: %s. Nothing is added to a damaged history: bring the file back from version control", r->records.items[i].path,
-                                 r->records.items[i].damage);
+            return mbl_error_set(e, "%s: %s. Nothing is added to a damaged history: bring the file back from version control",
+                                 r->records.items[i].path, r->records.items[i].damage);
     same = find_same(r, &version);
     if (same) return put_again(r, same, e);
     if (version && r->host->param_bool(r->run, "strict"))
-        return mbl_error_set(e, "version %s was released as %s with other content, and strict = true refuses a second: raise the version in project { … }",
-                             record_text(version, "version"), version->name);
+        return mbl_error_set(
+            e, "version %s was released as %s with other content, and strict = true refuses a second: raise the version in project { … }",
+            record_text(version, "version"), version->name);
     return put_new(r, version, e);
 }
 
@@ -209,9 +212,11 @@ static const struct mb_step steps[] = {
     {0}};
 
 static const struct mb_command commands[] = {
-    {.name = "releases", .usage = "[--folder=releases]", .help = "list the releases", .options = command_releases_options, .main = command_releases},
-    {.name = "verify", .usage = "[--key=FILE] [--signature=FILE] rN|FILE|FOLDER", .help = "check a release or a bundle: signature, manifest, every file",
-     .options = command_verify_options, .main = command_verify},
+    {.name = "releases", .usage = "[--folder=releases]", .help = "list the releases", .options = command_releases_options,
+     .main = command_releases},
+    {.name = "verify", .usage = "[--key=FILE] [--signature=FILE] rN|FILE|FOLDER",
+     .help = "check a release or a bundle: signature, manifest, every file", .options = command_verify_options,
+     .main = command_verify},
     {0}};
 
 static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "release", .version = "1.0", .help = "numbered records of releases",

@@ -1,8 +1,8 @@
 /* sign.c: a signature over a file or a folder, beside it, with the public key.
  *
- * The private key is neither input nor parameter of the step's key: its public half is the fingerprint, asked for again when the key file changes. So the
- * same key elsewhere gives the same signature from the store, and another key a new one. Signatures are deterministic (RFC 6979, RFC 8032), so
- * a build from scratch gives the same release.
+ * The private key is neither input nor parameter of the step's key: its public half is the fingerprint, asked for again when the key file
+ * changes. So the same key elsewhere gives the same signature from the store, and another key a new one. Signatures are deterministic (RFC
+ * 6979, RFC 8032), so a build from scratch gives the same release.
  */
 #include "lib/signing.h"
 
@@ -25,7 +25,8 @@ static const char *const algorithms[] = {"ecdsa-p256", "ed25519", NULL};
 static const struct mb_param params[] = {
     {.name = "key", .type = MB_STRING, .flags = MB_UNKEYED, .deflt = "\"dev\"",
      .help = "\"dev\", a key of your own that is made on first use, or a private key in PEM outside of the repo: /… or ~/…"},
-    {.name = "algorithm", .type = MB_ENUM, .choices = algorithms, .flags = MB_UNKEYED, .deflt = "\"ecdsa-p256\"", .help = "what the key \"dev\" is made for"},
+    {.name = "algorithm", .type = MB_ENUM, .choices = algorithms, .flags = MB_UNKEYED, .deflt = "\"ecdsa-p256\"",
+     .help = "what the key \"dev\" is made for"},
     {0}};
 
 /* -- where the key is */
@@ -39,7 +40,8 @@ static const char *home_folder(void) {
 
 /* The path of the key; to be freed. NULL after telling why there is none. *dev: the user's own, which may be made. */
 static char *key_path(const struct mb_host *host, struct mb_run *run, bool *dev) {
-    const char *input = host->input_path(run, "key", 0), *name = host->param_string(run, "key"), *config = getenv("XDG_CONFIG_HOME"), *home = home_folder();
+    const char *input = host->input_path(run, "key", 0), *name = host->param_string(run, "key"), *config = getenv("XDG_CONFIG_HOME"),
+               *home = home_folder();
     *dev = !input && !strcmp(name, "dev");
     if (input) return mbl_printf("%s", input);
     if (*dev && config && *config == '/') return mbl_printf("%s/mbuild/dev-%s.pem", config, host->param_string(run, "algorithm"));
@@ -58,7 +60,8 @@ static int open_key(const struct mb_host *host, struct mb_run *run, const char *
     struct mbl_error e;
     struct stat st;
     bool made = dev && lstat(path, &st);
-    if (dev ? mbl_key_make(path, host->param_string(run, "algorithm"), key, &e) : mbl_key_read(path, key, &e)) return host->fail(run, "%s", e.text);
+    if (dev ? mbl_key_make(path, host->param_string(run, "algorithm"), key, &e) : mbl_key_read(path, key, &e))
+        return host->fail(run, "%s", e.text);
     if (made) host->log(run, MB_INFO, "made a signing key of your own: %s", path);
     if (!stat(path, &st) && st.st_mode & 077) host->log(run, MB_WARN, "the key %s can be read by others: chmod 600", path);
     return MB_OK;
@@ -123,5 +126,6 @@ static const struct mb_step steps[] = {
      .fingerprint = fingerprint},
     {0}};
 
-static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "sign", .version = "1.0", .help = "signatures by OpenSSF model signing", .steps = steps};
+static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "sign", .version = "1.0", .help = "signatures by OpenSSF model signing",
+                                        .steps = steps};
 MB_PLUGIN(plugin);

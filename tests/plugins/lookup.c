@@ -8,8 +8,9 @@
 static struct mbl_arena arena;
 
 static const struct mbl_json *scores(void) {
-    static const char text[] = "{\"accuracy\":0.97254,\"rows\":180,\"mse\":12345.6,\"per_class\":{\"3\":{\"recall\":0.5},\"a.b\":{\"recall\":1}},"
-                               "\"list\":[{\"x\":7},8],\"name\":\"digits\",\"null\":null}";
+    static const char text[] =
+        "{\"accuracy\":0.97254,\"rows\":180,\"mse\":12345.6,\"per_class\":{\"3\":{\"recall\":0.5},\"a.b\":{\"recall\":1}},"
+        "\"list\":[{\"x\":7},8],\"name\":\"digits\",\"null\":null}";
     struct mbl_json *v;
     struct mbl_error e;
     CHECK(!mbl_json_parse(text, strlen(text), "scores", &arena, &v, &e));
@@ -21,7 +22,8 @@ TEST("a dotted name leads through tables and lists, and keys may hold dots") {
     CHECK_NEAR(mbl_json_number(mbl_lookup(scores(), "per_class.a.b.recall")), 1, 0);
     CHECK_NEAR(mbl_json_number(mbl_lookup(scores(), "list.0.x")), 7, 0);
     CHECK_NEAR(mbl_json_number(mbl_lookup(scores(), "list.1")), 8, 0);
-    static const char *const absent[] = {"", ".", "accuracy.", "accuracy.x", "list.2", "list.-1", "list.1x", "per_class..recall", "list.99999999999999999999"};
+    static const char *const absent[] = {
+        "", ".", "accuracy.", "accuracy.x", "list.2", "list.-1", "list.1x", "per_class..recall", "list.99999999999999999999"};
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) CHECKF(!mbl_lookup(scores(), absent[i]), "\"%s\" was found", absent[i]);
     CHECK(!mbl_lookup(NULL, "x"));
 }
@@ -44,7 +46,8 @@ static const char *rendered(const char *text) {
 }
 
 TEST("a card shows figures as people write them") {
-    CHECK_STR(rendered("# {{name}}\n{{ accuracy }} of {{rows}}, {{mse}}, {{per_class.3.recall}} { {x}\n"), "# digits\n0.9725 of 180, 12346, 0.5 { {x}\n");
+    CHECK_STR(rendered("# {{name}}\n{{ accuracy }} of {{rows}}, {{mse}}, {{per_class.3.recall}} { {x}\n"),
+              "# digits\n0.9725 of 180, 12346, 0.5 { {x}\n");
     CHECK_STR(rendered(""), "");
 }
 
