@@ -6,7 +6,6 @@
  * interfaces). Landlock's own rules are about TCP alone.
  */
 #include "sandbox.h"
-#include "config.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -116,6 +115,7 @@ struct sandbox {
     uint64_t *rights;
     char **paths; /* real ones, of folders */
     uint32_t count, fd_cap, right_cap, path_cap;
+    unsigned long processes; /* on the machine when this was made; 0: not known */
 };
 
 static bool lies_within(const char *path, const char *folder) {
@@ -172,17 +172,36 @@ static void keep_interpreter(struct sandbox *s, const char *folder, const char *
     keep_program_folder(s, real);
 }
 
-struct sandbox *sandbox_prepare(const char *home) {
+/* Where mbuild itself lies: …/bin/mbuild. Headers for those who compile plugins, libraries for those who load them. */
+static void keep_ours(struct sandbox *s) {
     static const char *const ours[] = {"bin", "lib", "lib64", "include", "share/mbuild"};
+    char home[PATH_MAX], part[PATH_MAX + 32];
+    ssize_t n = readlink("/proc/self/exe", home, sizeof home - 1);
+    if (n < 0) return;
+    home[n] = 0;
+    cut_name(home);
+    cut_name(home);
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        snprintf(part, sizeof part, "%s/%s", home, ours[i]);
+        keep_folder(s, part, FS_READ);
+    }
+}
+
+static unsigned long count_processes(void) {
+    unsigned long n = 0;
+    FILE *f = fopen("/proc/loadavg", "re");
+    int got = f ? fscanf(f, "%*s %*s %*s %*u/%lu", &n) : 0;
+    if (f) fclose(f);
+    return got == 1 ? n : 0;
+}
+
+struct sandbox *sandbox_prepare(void) {
     if (!sandbox_files_abi()) return NULL;
     struct sandbox *s = mem_alloc(sizeof *s);
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) keep_folder(s, folders[i], FS_READ);
     for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) keep_folder(s, devices[i], FS_DEVICE | FS_READ_DIR);
-    for (size_t i = 0; home && i < sizeof ours / sizeof *ours; i++) {
-        char *path = mem_printf("%s/%s", home, ours[i]);
-        keep_folder(s, path, FS_READ);
-        free(path);
-    }
+    keep_ours(s);
+    s->processes = count_processes();
     const char *variable = getenv("PATH");
     char *paths = mem_strdup(variable ? variable : ""), *rest = paths;
     for (char *folder; (folder = strsep(&rest, ":"));) {
@@ -303,21 +322,16 @@ static int confine_network(struct err *e) {
 
 /* RLIMIT_NPROC counts all processes of the user, so the limit is what the machine has now and some more: a step that forks without end stops there.
  * (The kernel does not hold root to it.) */
-static int confine_processes(struct err *e) {
+static int confine_processes(const struct sandbox *s, struct err *e) {
     struct rlimit limit;
-    unsigned long now = 0;
-    FILE *f = fopen("/proc/loadavg", "re");
-    if (!f) return 0;
-    int got = fscanf(f, "%*s %*s %*s %*u/%lu", &now);
-    fclose(f);
-    if (got != 1 || getrlimit(RLIMIT_NPROC, &limit)) return 0;
-    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > now + PROCESSES_MORE) limit.rlim_cur = now + PROCESSES_MORE;
+    if (!s || !s->processes || getrlimit(RLIMIT_NPROC, &limit)) return 0;
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > s->processes + PROCESSES_MORE) limit.rlim_cur = s->processes + PROCESSES_MORE;
     return setrlimit(RLIMIT_NPROC, &limit) ? err_errno(e, "sandbox: the number of processes can't be limited") : 0;
 }
 
 int sandbox_enter(struct sandbox *s, const struct sandbox_rules *r, struct err *e) {
     struct err other;
-    int status = confine_processes(e);
+    int status = confine_processes(s, e);
     /* Without this only root could do the rest. It also keeps setuid programs from having more rights than the step. */
     if (!status && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) status = err_errno(e, "sandbox: no_new_privs");
     int files = status ? -1 : confine_files(s, r, status ? &other : e);

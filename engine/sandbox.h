@@ -17,10 +17,10 @@ int sandbox_parse_mode(const char *word, enum sandbox_mode *out, struct err *e);
 int sandbox_files_abi(void);      /* Landlock's ABI version; 0 if the kernel has none, or it is switched off */
 bool sandbox_can_refuse_network(void);
 
-/* The folders of the system, open, so that entering costs few look-ups. `home`: the folder above bin/ that mbuild runs from. NULL where there
- * is no Landlock. Belongs to a process that forks those who enter; lives as long as it does. */
+/* The folders of the system and of mbuild itself, open, so that entering costs few look-ups. NULL where there is no Landlock. Belongs to a
+ * process that forks those who enter; lives as long as it does. */
 struct sandbox;
-struct sandbox *sandbox_prepare(const char *home);
+struct sandbox *sandbox_prepare(void);
 
 struct sandbox_rules {
     const char *const *read, *const *write; /* files and folders with all that is below, each list ends with NULL; absent ones are passed over */

@@ -310,14 +310,15 @@ static void template_read(struct worker_template *t) {
     if (gone || mad) source_close(&t->control);
 }
 
+/* A template that is gone is no error here: what it said before, or how it ended, will tell. */
 static int order_template(struct worker_template *t, const struct worker_order *o, struct err *e) {
     while (t->control.fd >= 0) {
         if (!worker_order_send(t->control.fd, o)) return 0;
-        if (errno != EAGAIN) break;
-        poll(&(struct pollfd){.fd = t->control.fd, .events = POLLIN | POLLOUT}, 1, 1000);
+        if (errno != EAGAIN && errno != EPIPE && errno != ECONNRESET) return err_errno(e, "cannot reach the process that loads plugin %s", t->path);
+        if (errno == EAGAIN) poll(&(struct pollfd){.fd = t->control.fd, .events = POLLIN | POLLOUT}, 1, 1000);
         template_read(t); /* it may wait for us to take what it says */
     }
-    return err_set(e, "the process that loads plugin %s is gone", t->path);
+    return 0;
 }
 
 /* The end of what it printed, for a message. */

@@ -12,8 +12,9 @@
 void worker_log_init(struct worker_log *l, const char *path) {
     l->path = path ? mem_strdup(path) : NULL;
     l->fd = -1;
-    l->made = l->broken = false;
-    l->bytes = l->seen = 0;
+    l->made = l->broken = l->cut = false;
+    l->bytes = 0;
+    l->seen = 0;
 }
 
 static void keep_end(struct worker_log *l, const char *bytes, size_t n) {
@@ -43,11 +44,12 @@ static int write_log(struct worker_log *l, const char *bytes, size_t n, struct e
 int worker_log_add(struct worker_log *l, const char *bytes, size_t n, struct err *e) {
     static const char note[] = "\n[mbuild: the log ends here, at 64 MiB; the step printed more]\n";
     keep_end(l, bytes, n);
-    if (!l->path || l->broken || l->bytes >= WORKER_LOG_MOST) return 0;
+    if (!l->path || l->broken || l->cut) return 0;
     size_t left = WORKER_LOG_MOST - l->bytes, now = n < left ? n : left;
-    l->bytes += n;
+    l->bytes += now;
+    l->cut = n > left;
     int status = write_log(l, bytes, now, e);
-    if (!status && n > left) status = write_log(l, note, sizeof note - 1, e);
+    if (!status && l->cut) status = write_log(l, note, sizeof note - 1, e);
     l->broken = status;
     return status;
 }

@@ -13,8 +13,8 @@
 struct worker_log {
     char *path; /* NULL: nothing is kept but the end */
     int fd;     /* -1: not made yet */
-    bool made, broken;
-    uint64_t bytes;
+    bool made, broken, cut;
+    uint32_t bytes; /* in the file, the note left out */
     char end[2 * WORKER_TAIL_BYTES]; /* the last bytes, a ring */
     uint64_t seen;                   /* bytes that went into it */
 };

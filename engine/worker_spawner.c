@@ -7,7 +7,6 @@
  * ends, however it does, its sockets close; then templates kill everything below them and end, and the spawner sees to that. They are sessions
  * of their own, so Ctrl-C reaches the engine alone, which ends steps in good order.
  */
-#include "session.h"
 #include "sys.h"
 #include "worker_private.h"
 
@@ -311,11 +310,8 @@ static void say_not_started(struct template *t, uint32_t id, int error) {
 static void start_run(struct template *t, const struct worker_order *o) {
     struct step_start s = {.plugin = t->plugin, .plugin_path = t->path, .parent = getpid()};
     if (o->argument && !t->prepared) {
-        struct err ignored; /* without our own folders: they are the system's, or a plugin needs none of them */
-        char *home = session_home(&ignored);
-        t->sandbox = sandbox_prepare(home);
+        t->sandbox = sandbox_prepare();
         t->prepared = true;
-        free(home);
     }
     s.sandbox = o->argument ? t->sandbox : NULL;
     memcpy(s.fds, o->fds, sizeof s.fds);
