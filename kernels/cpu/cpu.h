@@ -129,7 +129,7 @@ enum { CPU_PIECE = 1024 };
 
 /* -- The operations there are, a line for each file; cpu_NAME is the entry NAME of struct mbk_backend. */
 #define CPU_OPERATIONS(OP) \
-    OP(gemm) OP(linear_int8) OP(quantize_rows) OP(quantize) OP(dequantize_rows) \
+    OP(gemm) OP(linear_int8) OP(linear_int4) OP(quantize_rows) OP(quantize) OP(dequantize_rows) \
     OP(activate) OP(activate_backward) \
     OP(add) OP(multiply) OP(scale) OP(axpy) OP(cast) \
     OP(dropout) OP(random_normal) OP(random_uniform) \
@@ -140,6 +140,7 @@ enum { CPU_PIECE = 1024 };
     OP(cross_entropy) OP(bce_with_logits) OP(mse) OP(distillation) \
     OP(layernorm) OP(layernorm_backward) OP(rmsnorm) OP(rmsnorm_backward) OP(top_k) \
     OP(embedding) OP(embedding_backward) OP(rope) OP(attend) OP(attend_backward) OP(sample) \
+    OP(bpr) OP(private_sum) OP(quantize_groups) OP(dequantize_groups) OP(quantize_blocks) OP(dequantize_blocks) \
     OP(adam) OP(sgd) OP(gradient_norm) OP(zero_gradients)
 
 #define CPU_DECLARE(name) __typeof__(*((struct mbk_backend *)0)->name) cpu_##name;

@@ -6,6 +6,7 @@
  */
 #include "gemm.h"
 #include "activate.h"
+#include "blocks.h"
 
 enum {
     BLOCK_K = 256,        /* a strip of a panel of b of so many k stays in the first cache */
@@ -19,6 +20,9 @@ enum {
 struct work {
     const struct mbk_gemm *g;
     const struct cpu_gemm_kernel *kernel;
+    cpu_gemm_reader *read_b;           /* of quantized weights, else NULL */
+    const void *read_context;
+    int64_t b_first;                   /* where one of the batch begins, for read_b */
     const char *a, *b; /* of one of the batch */
     char *c, *before;
     const char *residual;
@@ -45,6 +49,14 @@ static const float *as_floats(enum mbk_type type, const char *base, int64_t firs
     return cpu_in(&t, first, n, buffer);
 }
 
+static const float *b_as_floats(const struct work *w, int64_t first, int64_t n, float *buffer)
+{
+    if (!w->read_b)
+        return as_floats(w->g->b_type, w->b, first, n, buffer);
+    w->read_b(w->read_context, w->b_first + first, n, buffer);
+    return buffer;
+}
+
 /* -- Packing. */
 
 /* Panels first … end − 1, counted from first_column. */
@@ -66,7 +78,7 @@ static void pack_panels(void *context, int64_t first, int64_t end, int worker)
                 int64_t length = least(BLOCK_K, g->k - p);
                 for (int64_t j = 0; j < n; j++) {
                     float *row = buffer + j * BLOCK_K;
-                    const float *from = as_floats(g->b_type, w->b, (column + j) * g->ldb + p, length, row);
+                    const float *from = b_as_floats(w, (column + j) * g->ldb + p, length, row);
                     if (from != row)
                         memcpy(row, from, (size_t)length * sizeof *row);
                 }
@@ -75,7 +87,7 @@ static void pack_panels(void *context, int64_t first, int64_t end, int worker)
             continue;
         }
         for (int64_t p = 0; p < g->k; p++) {
-            const float *from = as_floats(g->b_type, w->b, p * g->ldb + column, n, buffer);
+            const float *from = b_as_floats(w, p * g->ldb + column, n, buffer);
             float *row = to + p * width;
             if (g->alpha == 1)
                 for (int64_t j = 0; j < n; j++)
@@ -210,7 +222,7 @@ static void do_few(void *context, int64_t first, int64_t end, int worker)
             d.b = (const float *)(const void *)w->b + (column + j) * g->ldb;
             if (g->b_type != MBK_F32) {
                 for (int i = 0; i < d.columns; i++)
-                    as_floats(g->b_type, w->b, (column + j + i) * g->ldb, g->k, b_own + i * g->k);
+                    b_as_floats(w, (column + j + i) * g->ldb, g->k, b_own + i * g->k);
                 d.b = b_own;
                 d.b_row = g->k;
             }
@@ -270,7 +282,8 @@ static void place(struct work *w, int64_t index)
     const struct mbk_gemm *g = w->g;
     int64_t dense = index * g->m * g->n * (int64_t)type_size(g->c_type);
     w->a = (const char *)g->a + index * g->stride_a * (int64_t)type_size(g->a_type);
-    w->b = (const char *)g->b + index * g->stride_b * (int64_t)type_size(g->b_type);
+    w->b = w->read_b ? NULL : (const char *)g->b + index * g->stride_b * (int64_t)type_size(g->b_type);
+    w->b_first = index * g->stride_b;
     w->c = (char *)g->c + index * g->stride_c * (int64_t)type_size(g->c_type);
     w->before = g->before ? (char *)g->before + dense : NULL;
     w->residual = g->residual ? (const char *)g->residual + dense : NULL;
@@ -343,14 +356,27 @@ const struct cpu_gemm_kernel *cpu_gemm_kernel_of(const struct mbk *k)
     return &cpu_gemm_plain;
 }
 
+static void read_blocks(const void *context, int64_t first, int64_t n, float *to)
+{
+    const struct mbk_gemm *g = context;
+    cpu_blocks_to_floats(g->b_type, g->b, first, n, to);
+}
+
 int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
 {
     if (g->a_type == MBK_I8)
         return cpu_gemm_int8(k, g);
     int floats = g->a_type == MBK_F32 || g->a_type == MBK_BF16;
+    if (floats && (g->b_type == MBK_Q8_0 || g->b_type == MBK_Q4_0 || g->b_type == MBK_Q4_K))
+        return cpu_gemm_by(k, g, read_blocks, g);
     if (!floats || (g->b_type != MBK_F32 && g->b_type != MBK_BF16))
         return mbk_unsupported(k, "matmul", floats ? g->b_type : g->a_type);
-    struct work w = { .g = g, .kernel = cpu_gemm_kernel_of(k) };
+    return cpu_gemm_by(k, g, NULL, NULL);
+}
+
+int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, cpu_gemm_reader *read_b, const void *context)
+{
+    struct work w = { .g = g, .kernel = cpu_gemm_kernel_of(k), .read_b = read_b, .read_context = context };
     struct batch b = { .work = &w };
     if (cpu_of(k)->blas && g->a_type == MBK_F32 && g->b_type == MBK_F32 && g->c_type == MBK_F32 && g->k > 0) {
         for (int64_t i = 0; i < g->batch; i++) {

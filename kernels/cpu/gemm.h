@@ -48,6 +48,11 @@ extern const struct cpu_gemm_kernel cpu_gemm_avx2, cpu_gemm_avx512;
 /* The one for this processor. */
 const struct cpu_gemm_kernel *cpu_gemm_kernel_of(const struct mbk *k);
 
+/* cpu_gemm where b, transposed, is what read_b makes floats of: n elements from `first` on, which are all of a row or 256 at a time of it. NULL: b is
+ * floats. */
+typedef void cpu_gemm_reader(const void *context, int64_t first, int64_t n, float *to);
+int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, cpu_gemm_reader *read_b, const void *context);
+
 /* Products of bytes (int8.c). */
 int cpu_gemm_int8(struct mbk *k, const struct mbk_gemm *g);
 
