@@ -10,7 +10,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -30,13 +29,6 @@ static double now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-static int open_on(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *device, const char *folder,
-                   struct mbl_error *e) {
-    struct mbk_options options = {.threads = host->cpus(run)};
-    if (mbk_open(device, &options, &s->k, e->text, sizeof e->text)) return mbl_error_wrap(e, "device %s", device);
-    return mbl_model_load(s->k, folder, &s->model, e);
-}
-
 static void close_subject(struct subject *s) {
     mbl_feed_close(&s->feed);
     free(s->answers);
@@ -46,19 +38,10 @@ static void close_subject(struct subject *s) {
     *s = (struct subject){0};
 }
 
-/* int8 runs on the CPU, wherever the others do. */
-static int open_subject(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *folder, struct mbl_error *e) {
-    const char *device = host->device(run);
-    if (open_on(host, run, s, device, folder, e)) return -1;
-    if (!s->model->quantized || !strcmp(mbk_device(s->k), "cpu")) return 0;
-    close_subject(s);
-    return open_on(host, run, s, "cpu", folder, e);
-}
-
 static int judge(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *folder, struct mbl_error *e) {
     const char *data = host->input_path(run, "data", 0);
     void *answers;
-    if (open_subject(host, run, s, folder, e)) return -1;
+    if (mbl_model_load_on(host->device(run), host->cpus(run), folder, &s->k, &s->model, e)) return -1;
     if (mbl_feed_open(&s->feed, s->model, data, e)) return mbl_error_wrap(e, "%s", folder);
     if (mbl_try_alloc(&answers, (uint64_t)s->feed.rows * (uint64_t)s->model->outputs, sizeof(float), "the answers", e)) return -1;
     s->answers = answers;

@@ -145,7 +145,8 @@ static struct mbk_tensor view(void *data, int64_t rows, const int64_t shape[3], 
     return mbk_tensor4(data, MBK_F32, rows, shape[0], shape[1], shape[2]);
 }
 
-/* The int8 image's patches as rows, so that the convolution is one product. In host memory: int8 convolutions run on the CPU. */
+/* The int8 image's patches as rows, so that the convolution is one product. In host memory: int8 models run on the CPU
+ * (mbl_model_load_on). */
 static void cut_patches(const struct mbl_layer *l, int64_t rows, const int8_t *x, int8_t *out) {
     const int64_t H = l->in[0], W = l->in[1], C = l->in[2];
     const int K = l->window.kernel_h, pad = l->window.pad_h;

@@ -94,6 +94,10 @@ MBL_EXPORT void mbl_model_free(struct mbl_model *m); /* NULL is fine */
 
 /* A model's folder: config.json and model.safetensors. Loading believes neither. */
 MBL_EXPORT int mbl_model_load(struct mbk *k, const char *folder, struct mbl_model **out, struct mbl_error *e);
+/* The same on a stream of its own: on `device`, but int8 models always on the CPU. Both are the caller's to free, the model first; on
+ * failure both are NULL. */
+MBL_EXPORT int mbl_model_load_on(const char *device, int threads, const char *folder, struct mbk **k, struct mbl_model **out,
+                                 struct mbl_error *e);
 MBL_EXPORT int mbl_model_save(const struct mbl_model *m, const char *folder, struct mbl_error *e);
 /* The two halves of loading; the JSON's strings need not outlive the call. */
 MBL_EXPORT int mbl_model_read_weights(struct mbl_model *m, const struct mbl_safetensors *file, struct mbl_error *e);

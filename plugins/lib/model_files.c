@@ -110,6 +110,23 @@ done:
     return status;
 }
 
+int mbl_model_load_on(const char *device, int threads, const char *folder, struct mbk **k, struct mbl_model **out, struct mbl_error *e) {
+    const struct mbk_options options = {.threads = threads};
+    *out = NULL;
+    if (mbk_open(device, &options, k, e->text, sizeof e->text)) {
+        *k = NULL;
+        return mbl_error_wrap(e, "device %s", device);
+    }
+    int status = mbl_model_load(*k, folder, out, e);
+    if (!status && (!(*out)->quantized || !strcmp(mbk_device(*k), "cpu"))) return 0;
+    bool again = !status;
+    mbl_model_free(*out);
+    mbk_close(*k);
+    *out = NULL;
+    *k = NULL;
+    return again ? mbl_model_load_on("cpu", threads, folder, k, out, e) : -1;
+}
+
 /* -- writing */
 
 static int write_tensor(const struct mbl_model *m, const struct mbl_parameter *p, struct mbl_tensor *t, struct mbl_error *e) {

@@ -48,11 +48,12 @@ static int open_model(struct session *s, struct mbl_error *e) {
 /* The teacher answers once to all rows: it doesn't change, and no row changes between epochs. */
 static int ask_teacher(struct session *s, struct mbl_error *e) {
     const char *folder = s->host->input_path(s->run, "teacher", 0);
-    struct mbl_model *teacher = NULL;
+    struct mbk *k;
+    struct mbl_model *teacher;
     struct mbl_feed feed = {0};
     void *answers = NULL;
     int status = -1;
-    if (mbl_model_load(s->k, folder, &teacher, e)) goto done;
+    if (mbl_model_load_on(s->host->device(s->run), s->host->cpus(s->run), folder, &k, &teacher, e)) return -1;
     if (mbl_schema_compatible(&teacher->schema, &s->model->schema, e)) {
         mbl_error_wrap(e, "the teacher %s was not made for these data", folder);
         goto done;
@@ -70,6 +71,7 @@ static int ask_teacher(struct session *s, struct mbl_error *e) {
 done:
     mbl_feed_close(&feed);
     mbl_model_free(teacher);
+    mbk_close(k);
     return status;
 }
 
