@@ -199,6 +199,37 @@ TEST("with alpha 0 a student learns as if it had no teacher, to the bit")
     }
 }
 
+TEST("an int8 model can teach, too")
+{
+    struct fake f;
+    write_parts(&images);
+    train(&f, "{" CNN ", " FAST "}", "m");
+    quantize(&f, "m", "q");
+    distill(&f, "{" MLP ", " FAST ", \"alpha\": 1}", "q", "s");
+    if (run_fake(&f) != MB_OK) FAIL("distill: %s", f.message);
+    CHECKF(fake_value(&f, "val_accuracy") > 0.9, "only %g", fake_value(&f, "val_accuracy"));
+}
+
+TEST("data that a model wasn't made for can't be evaluated or calibrated on, and the message says what differs")
+{
+    struct fake f;
+    write_parts(&blobs);
+    train(&f, "{" MLP ", \"epochs\": 1}", "m");
+    write_parts(&halves);
+    fake_open(&f, "evaluate", "{}");
+    fake_path(&f, "model", in("m"));
+    fake_path(&f, "data", in("test"));
+    fake_path(&f, "metrics", in("metrics.json"));
+    CHECK_EQ(run_fake(&f), MB_FAILED);
+    CHECK_CONTAINS(f.message, "these data aren't what the model takes: 6 features here, 5 there");
+    fake_open(&f, "quantize", "{}");
+    fake_path(&f, "source", in("m"));
+    fake_path(&f, "calibrate", in("val"));
+    fake_path(&f, "model", in("q"));
+    CHECK_EQ(run_fake(&f), MB_FAILED);
+    CHECK_CONTAINS(f.message, "these data aren't what the model takes");
+}
+
 TEST("a teacher of other data is refused")
 {
     struct fake f;
