@@ -9,8 +9,8 @@
 #include "blocks.h"
 
 enum {
-    BLOCK_K = 256,        /* a strip of a panel of b of so many k stays in the first cache */
-    BLOCK_ROWS = 96,      /* so many rows of a by BLOCK_K stay in the second: a multiple of all rows_most */
+    BLOCK_K = 384,        /* so many k of a panel of b, used by all rows of a block, come from the second cache */
+    BLOCK_ROWS = 48,      /* so many rows of a by BLOCK_K stay near beside it: a multiple of all rows_most */
     FEW_ROWS = 16,        /* up to so many rows of a, b transposed, b is not packed */
     FEW_COLUMNS = 48,     /* columns done at once then */
     PACKED_MOST = 4 << 20, /* floats of b that are packed at once, unless k is too long for that */
@@ -302,8 +302,8 @@ static void plan(struct work *w, int threads, int64_t *columns_at_once)
     if (threads > 1 && w->row_blocks % threads != 0 && w->row_blocks < 8 * threads)
         groups = least(panels, threads);
     w->group_columns = (panels + groups - 1) / groups * width;
-    if (w->group_columns > 32 * width)
-        w->group_columns = 32 * width;
+    if (w->group_columns > 16 * width)
+        w->group_columns = 16 * width;
     w->own_size = BLOCK_ROWS * BLOCK_K + (g->c_type == MBK_F32 ? 0 : (size_t)(BLOCK_ROWS * w->group_columns));
 }
 
