@@ -122,7 +122,7 @@ test_a_step_that_will_not_be_told_to_stop_is_killed() {
 
 test_an_exit_is_no_success() {
     plugin_with 'finish(h, r); exit(0);'
-    expect_step_fails "exited with status 0 before its function returned"
+    expect_step_fails "before its function returned" # the status is 0, or that of a sanitizer which looks for leaks at an exit
 }
 
 test_a_failure_without_a_word_and_a_status_that_is_none_are_told() {

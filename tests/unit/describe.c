@@ -54,7 +54,7 @@ static struct workers *started(void) {
 }
 
 static const char *described(const char *path) {
-    static struct buf json;
+    static struct buf json; /* lives on: a test may be done with it at any time */
     buf_clear(&json);
     CHECKF(!worker_describe(started(), path, &json, &e), "%s", e.text);
     return buf_str(&json);
@@ -82,6 +82,7 @@ TEST("a descriptor comes as JSON with everything in it") {
     CHECK_CONTAINS(json, "\"element\":\"int\"");
     CHECK_CONTAINS(json, "\"fields\":[{\"name\":\"x\",\"type\":\"bool\",\"flags\":1}]");
     CHECK_CONTAINS(json, "{\"name\":\"in\",\"flags\":1,\"kind\":\"data\",\"help\":\"x\"}");
+    arena_free(&a);
 }
 
 TEST("a plugin that was built anew is described anew") {

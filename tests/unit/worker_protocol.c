@@ -12,6 +12,8 @@
 
 static struct err e;
 
+#define BUF(name) __attribute__((cleanup(buf_free))) struct buf name = {0} /* freed at the end of the block */
+
 static struct message read_whole(const struct buf *b) {
     struct message m;
     size_t used;
@@ -21,7 +23,7 @@ static struct message read_whole(const struct buf *b) {
 }
 
 TEST("fields are read as they were written") {
-    struct buf b = {0};
+    BUF(b);
     size_t begun = message_begin(&b, MESSAGE_LOG);
     message_add_number(&b, UINT64_MAX);
     message_add_string(&b, "ü");
@@ -40,7 +42,7 @@ TEST("fields are read as they were written") {
 }
 
 TEST("a message that isn't whole yet is waited for, at every length") {
-    struct buf b = {0};
+    BUF(b);
     struct message m;
     size_t used, begun = message_begin(&b, MESSAGE_WATCH);
     message_add_string(&b, "path");
@@ -62,12 +64,12 @@ TEST("a message that says it is larger than any may be is refused at once") {
 }
 
 TEST("a field beyond the end, a string without end and bytes too many are refused") {
-    struct buf b = {0};
+    BUF(b);
     size_t begun = message_begin(&b, MESSAGE_WATCH);
     message_add_string(&b, "path");
     message_end(&b, begun);
     struct worker_event ev;
-    struct buf scratch = {0};
+    BUF(scratch);
     bool result;
     int status;
     struct message m = read_whole(&b);
@@ -102,7 +104,7 @@ TEST("no message of any bytes is read beyond its end") {
         struct worker_event ev;
         struct worker_request r;
         struct arena a = {0};
-        struct buf scratch = {0};
+        BUF(scratch);
         bool result;
         int status;
         worker_event_read(&m, &ev, &result, &status, &scratch, &e);
@@ -111,7 +113,6 @@ TEST("no message of any bytes is read beyond its end") {
         worker_request_read(&copy, &a, &r, &e);
         CHECK(copy.at <= copy.end);
         arena_free(&a);
-        buf_free(&scratch);
     }
 }
 
@@ -119,7 +120,8 @@ TEST("the name of an added file can't lead out of its folder") {
     static const char *const bad[] = {"", ".", "..", "a/b", "/etc/passwd", "../x"};
     for (size_t i = 0; i <= sizeof bad / sizeof *bad; i++) {
         bool good = i == sizeof bad / sizeof *bad;
-        struct buf b = {0}, scratch = {0};
+        BUF(b);
+        BUF(scratch);
         struct worker_event ev;
         bool result;
         int status;
@@ -130,12 +132,12 @@ TEST("the name of an added file can't lead out of its folder") {
         struct message m = read_whole(&b);
         CHECK_EQ(!worker_event_read(&m, &ev, &result, &status, &scratch, &e), good);
         if (!good) CHECK_CONTAINS(e.text, "plain file name");
-        buf_free(&b);
-    }
+        }
 }
 
 TEST("text that isn't UTF-8 is made so, and infinite progress is none") {
-    struct buf b = {0}, scratch = {0};
+    BUF(b);
+    BUF(scratch);
     struct worker_event ev;
     bool result;
     int status;
@@ -159,7 +161,8 @@ TEST("a request is read as it was written") {
                                      .output_count = 1, .temp_folder = "t", .device = "cuda", .cpus = 3, .memory = 1ull << 40, .env = env, .dry_run = true,
                                      .sandbox = SANDBOX_OFF, .network = true, .may_read = may_read, .makeflags = "-j2", .jobserver = {3, 4}, .explain_role = "data",
                                      .before = "x", .after = "y"};
-    struct buf b = {0}, again = {0};
+    BUF(b);
+    BUF(again);
     struct arena a = {0};
     struct worker_request got;
     worker_request_write(&r, &b);
@@ -172,13 +175,14 @@ TEST("a request is read as it was written") {
     worker_request_write(&got, &again);
     CHECK_EQ(again.len, b.len);
     CHECK_MEM(again.data, b.data, b.len);
+    arena_free(&a);
 }
 
 /* -- logs */
 
 TEST("a log's tail is its last twenty lines") {
     struct worker_log l;
-    struct buf tail = {0};
+    BUF(tail);
     worker_log_init(&l, NULL);
     for (int i = 1; i <= 50; i++) {
         char line[16];
@@ -193,7 +197,7 @@ TEST("a log's tail is its last twenty lines") {
 
 TEST("a tail of one endless line, of bytes that are no text, or of nothing is told") {
     struct worker_log l;
-    struct buf tail = {0};
+    BUF(tail);
     char bytes[10000];
     worker_log_init(&l, NULL);
     worker_log_tail(&l, &tail);
@@ -221,23 +225,25 @@ TEST("a log is made with its first byte and cut at its limit with a note") {
     CHECK(l.made && !stat(path, &st));
     CHECKF(st.st_size > WORKER_LOG_MOST && st.st_size < WORKER_LOG_MOST + 200, "it has %lld bytes", (long long)st.st_size);
     worker_log_close(&l);
+    free(chunk);
 }
 
 TEST("a log that can't be written is told once and its end kept all the same") {
     struct worker_log l;
-    struct buf tail = {0};
+    BUF(tail);
     worker_log_init(&l, "/dev/null/log");
     CHECK(worker_log_add(&l, "a\n", 2, &e));
     CHECK(!worker_log_add(&l, "b\n", 2, &e));
     worker_log_tail(&l, &tail);
     CHECK_STR(tail.data, "a\nb");
     CHECK(!l.made);
+    worker_log_close(&l);
 }
 
 /* -- what became of a step */
 
 static enum worker_outcome judged(struct worker_end end, const char *part) {
-    struct buf message = {0};
+    BUF(message);
     enum worker_outcome outcome = worker_judge(&end, &message);
     CHECK_CONTAINS(buf_str(&message), part);
     return outcome;
