@@ -10,6 +10,7 @@
 
 enum {
     BLOCK_K = 384,        /* so many k of a panel of b, used by all rows of a block, come from the second cache */
+    PIECE_K = 256,        /* b's rows are made floats in pieces: whole blocks of any quantized type, and no more than BLOCK_K */
     BLOCK_ROWS = 48,      /* so many rows of a by BLOCK_K stay near beside it: a multiple of all rows_most */
     FEW_ROWS = 16,        /* up to so many rows of a, b transposed, b is not packed */
     FEW_COLUMNS = 48,     /* columns done at once then */
@@ -73,16 +74,16 @@ static void pack_panels(void *context, int64_t first, int64_t end, int worker)
             w->kernel->transpose((const float *)(const void *)w->b + column * g->ldb, g->ldb, n, g->k, to, width, g->alpha);
             continue;
         }
-        if (g->transpose_b) { /* rows of b, BLOCK_K elements of each at a time */
-            for (int64_t p = 0; p < g->k; p += BLOCK_K) {
-                int64_t length = least(BLOCK_K, g->k - p);
+        if (g->transpose_b) { /* rows of b, PIECE_K elements of each at a time */
+            for (int64_t p = 0; p < g->k; p += PIECE_K) {
+                int64_t length = least(PIECE_K, g->k - p);
                 for (int64_t j = 0; j < n; j++) {
-                    float *row = buffer + j * BLOCK_K;
+                    float *row = buffer + j * PIECE_K;
                     const float *from = b_as_floats(w, (column + j) * g->ldb + p, length, row);
                     if (from != row)
                         memcpy(row, from, (size_t)length * sizeof *row);
                 }
-                w->kernel->transpose(buffer, BLOCK_K, n, length, to + p * width, width, g->alpha);
+                w->kernel->transpose(buffer, PIECE_K, n, length, to + p * width, width, g->alpha);
             }
             continue;
         }
