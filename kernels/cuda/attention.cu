@@ -1,4 +1,5 @@
-/* attention.cu: attention in blocks (Dao et al. 2022), for any type, head size up to 256, mask and dropout, in float32 arithmetic.
+/* attention.cu: attention in blocks (Dao et al. 2022), for any type, head size up to 256, mask and dropout, in float32 arithmetic. What the
+ * tensor cores take, attention_tensor.cu does.
  *
  * A block of threads keeps a tile of queries and goes along the keys in tiles, holding for each query the greatest score, the sum of
  * exponentials and the weighted sum of values so far; no score leaves the processor. Backward makes the scores again from lse. It runs once for
@@ -8,61 +9,9 @@
  * q, out [B, T, H, D]; keys, values [B, S, G, D]; lse, delta [B, H, T]. Tiles lie in shared memory as float32, rows padded by four floats so that
  * eight rows' reads of 16 bytes meet all banks once.
  */
-#include "device.cuh"
+#include "attention.cuh"
 
 enum { TILE_THREADS = 256, SIDE = 16 }; /* threads stand as SIDE × SIDE over a tile of scores */
-
-struct attention {
-    const void *q, *keys, *values, *dout;
-    void *out, *dq, *dkeys, *dvalues;
-    float *lse, *delta;
-    const int32_t *lengths;
-    int64_t batch, queries, keys_count, heads, groups, size;
-    float scale, rate, keep_factor;
-    uint64_t keep_from, seed, offset;
-    bool causal, aligned; /* aligned: all rows to four elements */
-};
-
-/* A row of one head: at `base` + row · `step`. */
-struct rows_of {
-    int64_t base, step;
-};
-
-__device__ __forceinline__ rows_of query_rows(const attention &a, int64_t b, int64_t h)
-{
-    return { (b * a.queries * a.heads + h) * a.size, a.heads * a.size };
-}
-
-__device__ __forceinline__ rows_of key_rows(const attention &a, int64_t b, int64_t g)
-{
-    return { (b * a.keys_count * a.groups + g) * a.size, a.groups * a.size };
-}
-
-/* How many of the batch's keys there are, from the left. */
-__device__ __forceinline__ int64_t real_keys(const attention &a, int64_t b)
-{
-    int64_t n = a.lengths ? a.lengths[b] : a.keys_count;
-    return n < 0 ? 0 : n < a.keys_count ? n : a.keys_count;
-}
-
-/* The end of the keys that query t sees. */
-__device__ __forceinline__ int64_t seen_keys(const attention &a, int64_t t, int64_t real)
-{
-    int64_t end = a.causal ? t + a.keys_count - a.queries + 1 : real;
-    return end < 0 ? 0 : end < real ? end : real;
-}
-
-/* What dropout multiplies the weight of (b, h, t, s) with. */
-__device__ __forceinline__ float kept(const attention &a, int64_t head_row, int64_t s)
-{
-    if (a.rate == 0)
-        return 1;
-    uint32_t words[4];
-    uint64_t i = (uint64_t)(head_row * a.keys_count + s);
-    philox(a.seed, a.offset + i / 4, words);
-    uint32_t word = i % 4 == 0 ? words[0] : i % 4 == 1 ? words[1] : i % 4 == 2 ? words[2] : words[3];
-    return word >= a.keep_from ? a.keep_factor : 0;
-}
 
 /* ROWS rows from `first` on into a tile; what is beyond `end`, or beyond the head's size, is 0. */
 template <class T, int ROWS, int D>
@@ -342,21 +291,10 @@ __global__ void __launch_bounds__(TILE_THREADS) attend_backward_kernel(attention
 
 /* -- Launching: tiles as large as the shared memory of the least of our cards, 99 KiB, takes. */
 
-static int64_t launch_tiles(struct mbk *k, const char *what, int64_t rows, int tile, int64_t lines, int64_t *blocks)
-{
-    int64_t tiles = gpu_ceil(rows, tile);
-    *blocks = tiles * lines;
-    if (*blocks > INT32_MAX) {
-        mbk_fail(k, "%s: %lld tiles of queries or keys are more than can be launched", what, (long long)*blocks);
-        return 0;
-    }
-    return tiles;
-}
-
 template <class T, int Q, int K, int D>
 static int launch_forward(struct mbk *k, const attention &a)
 {
-    int64_t blocks, tiles = launch_tiles(k, "attend", a.queries, Q, a.batch * a.heads, &blocks);
+    int64_t blocks, tiles = gpu_attention_tiles(k, "attend", a.queries, Q, a.batch * a.heads, &blocks);
     return !tiles ? -1 : gpu_launch(k, "attend", attend_kernel<T, Q, K, D>, dim3((unsigned)blocks), dim3(TILE_THREADS),
                                     sizeof(forward_tiles<Q, K, D>), a, tiles);
 }
@@ -365,13 +303,11 @@ template <class T, int F, int M, int D>
 static int launch_backward(struct mbk *k, const attention &a)
 {
     const char *what = "attend_backward";
-    int64_t blocks, tiles = launch_tiles(k, what, a.queries, F, a.batch * a.heads, &blocks);
+    int64_t blocks, tiles = gpu_attention_tiles(k, what, a.queries, F, a.batch * a.heads, &blocks);
     size_t shared = sizeof(backward_tiles<F, M, D>);
-    if (gpu_launch(k, what, delta_kernel<T>, dim3(gpu_blocks(k, a.batch * a.heads * a.queries, TILE_THREADS / GPU_WARP)), dim3(TILE_THREADS), 0,
-                   a) ||
-        !tiles || gpu_launch(k, what, attend_backward_kernel<T, F, M, D, false>, dim3((unsigned)blocks), dim3(TILE_THREADS), shared, a, tiles))
+    if (!tiles || gpu_launch(k, what, attend_backward_kernel<T, F, M, D, false>, dim3((unsigned)blocks), dim3(TILE_THREADS), shared, a, tiles))
         return -1;
-    tiles = launch_tiles(k, what, a.keys_count, F, a.batch * a.groups, &blocks);
+    tiles = gpu_attention_tiles(k, what, a.keys_count, F, a.batch * a.groups, &blocks);
     return !tiles ? -1 : gpu_launch(k, what, attend_backward_kernel<T, F, M, D, true>, dim3((unsigned)blocks), dim3(TILE_THREADS), shared, a,
                                     tiles);
 }
@@ -398,7 +334,7 @@ static attention describe(const struct mbk_attention *o)
     a.seed = o->seed;
     a.offset = o->offset;
     a.causal = o->causal;
-    a.aligned = a.size % 4 == 0 && gpu_aligned(a.q) && gpu_aligned(a.keys) && gpu_aligned(a.values);
+    a.aligned = a.size % 4 == 0 && gpu_aligned(a.q) && gpu_aligned(a.keys) && gpu_aligned(a.values) && gpu_aligned(a.out);
     return a;
 }
 
@@ -410,7 +346,8 @@ static int too_large(struct mbk *k, const char *what, int64_t size)
 extern "C" int gpu_attend(struct mbk *k, const struct mbk_attention *o)
 {
     attention a = describe(o);
-    return gpu_with_float(k, "attend", o->q->type, [&](auto zero) {
+    int status = o->q->type == MBK_BF16 ? gpu_attend_tensor(k, a) : 1;
+    return status != 1 ? status : gpu_with_float(k, "attend", o->q->type, [&](auto zero) {
         using T = decltype(zero);
         return a.size <= 32    ? launch_forward<T, 64, 32, 32>(k, a)
                : a.size <= 64  ? launch_forward<T, 64, 32, 64>(k, a)
@@ -428,12 +365,17 @@ extern "C" int gpu_attend_backward(struct mbk *k, const struct mbk_attention *o,
     a.dq = dq->data;
     a.dkeys = dkeys->data;
     a.dvalues = dvalues->data;
-    a.aligned = a.aligned && gpu_aligned(a.dout);
+    a.aligned = a.aligned && gpu_aligned(a.dout) && gpu_aligned(a.dq) && gpu_aligned(a.dkeys) && gpu_aligned(a.dvalues);
     size_t mark = gpu_scratch_mark(k);
     a.delta = (float *)gpu_scratch(k, "attend_backward", (size_t)(a.batch * a.heads * a.queries) * sizeof(float));
     int status = !a.delta ? -1 : gpu_with_float(k, "attend_backward", o->q->type, [&](auto zero) {
         using T = decltype(zero);
-        return a.size <= 32    ? launch_backward<T, 32, 32, 32>(k, a)
+        unsigned blocks = gpu_blocks(k, a.batch * a.heads * a.queries, TILE_THREADS / GPU_WARP);
+        if (gpu_launch(k, "attend_backward", delta_kernel<T>, dim3(blocks), dim3(TILE_THREADS), 0, a))
+            return -1;
+        int tensor = o->q->type == MBK_BF16 ? gpu_attend_backward_tensor(k, a) : 1;
+        return tensor != 1       ? tensor
+               : a.size <= 32  ? launch_backward<T, 32, 32, 32>(k, a)
                : a.size <= 64  ? launch_backward<T, 32, 32, 64>(k, a)
                : a.size <= 128 ? launch_backward<T, 32, 32, 128>(k, a)
                : a.size <= 256 ? launch_backward<T, 16, 16, 256>(k, a)
