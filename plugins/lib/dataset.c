@@ -128,12 +128,12 @@ static int open_features(const struct opening *o) {
     return 0;
 }
 
-static int open_text(const struct opening *o, const struct mbl_column *c, struct mbl_text *text) {
+static int open_text(const struct opening *o, const struct mbl_column *c, struct mbl_text_column *text) {
     const struct mbl_tensor *bytes, *offsets;
     struct mbl_dataset *d = o->d;
     if (find_tensor(o, mbl_arena_printf(&d->arena, "text:%s", c->name), MBL_U8, 1, -1, &bytes)) return -1;
     if (find_tensor(o, mbl_arena_printf(&d->arena, "text:%s:offsets", c->name), MBL_I64, 1, d->rows + 1, &offsets)) return -1;
-    *text = (struct mbl_text){c->name, bytes->data, aligned(o, offsets)};
+    *text = (struct mbl_text_column){c->name, bytes->data, aligned(o, offsets)};
     const int64_t *at = text->offsets;
     bool fine = at[0] == 0 && at[d->rows] == bytes->shape[0];
     for (int64_t i = 0; i < d->rows && fine; i++) {

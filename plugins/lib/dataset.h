@@ -53,7 +53,7 @@ MBL_EXPORT int mbl_schema_read(const char *path, struct mbl_arena *arena, struct
  */
 MBL_EXPORT int mbl_schema_compatible(const struct mbl_schema *a, const struct mbl_schema *b, struct mbl_error *e);
 
-struct mbl_text {
+struct mbl_text_column {
     const char *name;               /* the column's */
     const char *bytes;
     const int64_t *offsets;         /* [rows + 1] */
@@ -67,7 +67,7 @@ struct mbl_dataset {
     const int32_t *labels;          /* [rows], MBL_CLASSIFICATION; otherwise NULL */
     const float *targets;           /* [rows], MBL_REGRESSION; otherwise NULL */
     const int64_t *lines;           /* [rows], or NULL where the file doesn't say */
-    struct mbl_text *texts;         /* text columns, in the schema's order */
+    struct mbl_text_column *texts;       /* text columns, in the schema's order */
     size_t text_count;
     struct mbl_arena arena;
     struct mbl_safetensors file;
