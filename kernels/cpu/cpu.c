@@ -148,8 +148,8 @@ void cpu_release(struct mbk *k, size_t mark)
     c->scratch_cap = c->scratch_peak;
 }
 
-/* -- What this processor can do. MBK_CPU=plain, blas, avx2 or avx-vnni in the environment takes it down to that, for tests and
- * for finding faults. */
+/* -- What this processor can do. MBK_CPU=plain, blas, avx2, avx-vnni or avx512 in the environment takes it down to that, for
+ * tests and for finding faults. */
 
 static void look(struct cpu *c)
 {
@@ -164,6 +164,7 @@ static void look(struct cpu *c)
     unsigned a, b, cx, d;
     c->avx_vnni = c->level >= CPU_AVX2 && __get_cpuid_count(7, 1, &a, &b, &cx, &d) && (a >> 4 & 1);
     c->avx512_vnni = c->level == CPU_AVX512 && __builtin_cpu_supports("avx512vnni");
+    c->avx512_bf16 = c->level == CPU_AVX512 && __builtin_cpu_supports("avx512bf16");
 #endif
     const char *limit = getenv("MBK_CPU");
     if (limit && (strcmp(limit, "plain") == 0 || strcmp(limit, "blas") == 0))
@@ -171,6 +172,7 @@ static void look(struct cpu *c)
     if (limit && (strcmp(limit, "avx2") == 0 || strcmp(limit, "avx-vnni") == 0) && c->level > CPU_AVX2)
         c->level = CPU_AVX2;
     c->avx512_vnni &= c->level == CPU_AVX512;
+    c->avx512_bf16 &= c->level == CPU_AVX512 && !(limit && strcmp(limit, "avx512") == 0);
 #ifdef HAVE_OPENBLAS
     c->blas = c->level == CPU_PLAIN && !(limit && strcmp(limit, "plain") == 0);
 #endif
@@ -217,8 +219,8 @@ static int cpu_open(struct mbk *k, int index, const struct mbk_options *options)
         return mbk_fail(k, "cannot start %d threads with %zu bytes of scratch", options->threads, options->scratch);
     }
     cpu_release(k, 0);
-    snprintf(k->description, sizeof k->description, "%d thread%s, %s%s%s%s", c->threads, c->threads == 1 ? "" : "s", levels[c->level],
-             c->avx512_vnni ? " VNNI" : "", c->avx_vnni ? " AVX-VNNI" : "", c->blas ? ", CBLAS" : "");
+    snprintf(k->description, sizeof k->description, "%d thread%s, %s%s%s%s%s", c->threads, c->threads == 1 ? "" : "s", levels[c->level],
+             c->avx512_vnni ? " VNNI" : "", c->avx_vnni ? " AVX-VNNI" : "", c->avx512_bf16 ? " BF16" : "", c->blas ? ", CBLAS" : "");
     return 0;
 }
 

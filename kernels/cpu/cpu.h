@@ -23,7 +23,7 @@ enum cpu_level {
 struct cpu {
     int threads;
     enum cpu_level level;
-    int avx512_vnni, avx_vnni; /* beside the level */
+    int avx512_vnni, avx_vnni, avx512_bf16; /* beside the level */
     int blas;                  /* float32 products go to CBLAS */
     struct cpu_pool *pool;
     char *scratch;          /* one block; what did not fit lies in `overflow` until the mark goes back to 0 */
@@ -36,8 +36,8 @@ static inline struct cpu *cpu_of(const struct mbk *k)
     return k->state;
 }
 
-/* -- Threads. Cuts [0, count) into at most one range a thread, each of whole multiples of `grain` but for the last, calls body(context, first,
- * end, worker) on each, and waits. worker < threads tells which scratch is its own. Ranges depend on the number of threads, so that
+/* -- Threads. Cuts [0, count) into at most one range a thread, each of whole multiples of `grain` but for the last, calls body(context,
+ * first, end, worker) on each, and waits. worker < threads tells which scratch is its own. Ranges depend on the number of threads, so that
  * no sum may go across elements of [0, count) within body. Cannot fail; must not be called from within a body. */
 typedef void cpu_body(void *context, int64_t first, int64_t end, int worker);
 void cpu_parallel(struct mbk *k, int64_t count, int64_t grain, cpu_body *body, void *context);
@@ -57,17 +57,18 @@ size_t cpu_mark(struct mbk *k);
 void *cpu_scratch(struct mbk *k, size_t bytes);
 void cpu_release(struct mbk *k, size_t mark);
 
-/* A function compiled several times, of which the best is taken at load time. For loops that the compiler vectorizes: without contraction or
- * reordering, all of them give the same bits. Features rather than arch=…, which means the one maker's processor. Only static functions, since
- * gcc and clang differ in what a declaration elsewhere would need, but under names that no other file has, since clang 14 lets the choosing
- * function be seen by all. */
+/* A function compiled several times, of which the best is taken at load time. For loops that the compiler vectorizes: without contraction
+ * or reordering, all of them give the same bits. Features rather than arch=…, which means the one maker's processor. Only static functions,
+ * since gcc and clang differ in what a declaration elsewhere would need, but under names that no other file has, since clang 14 lets the
+ * choosing function be seen by all. */
 #if defined __x86_64__ && defined __linux__ && !defined __SANITIZE_THREAD__
 #define CPU_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define CPU_CLONES
 #endif
 
-/* A loop over independent elements, which the compiler need not prove: in place is the same element, and outputs overlap no other inputs. */
+/* A loop over independent elements, which the compiler need not prove: in place is the same element, and outputs overlap no other
+ * inputs. */
 #ifdef __clang__
 #pragma clang diagnostic ignored "-Wpass-failed" /* at -O1 it says of each that it did not */
 #define CPU_LOOP(i, n) _Pragma("clang loop vectorize(assume_safety)") for (int64_t i = 0; i < (n); i++)

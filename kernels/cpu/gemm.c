@@ -1,8 +1,8 @@
 /* gemm.c: matrix products of floats, in the manner of Goto and van de Geijn (2008).
  *
- * b is packed into panels, the whole of its k at once, all threads helping; then each thread takes blocks of c. A block's rows of a are used
- * where they lie if they are rows of floats, else packed too. What comes after the product (bias, activation, residual) is done on each
- * strip of c while it is near. How c is cut changes no sum, so any number of threads gives the same bits.
+ * b is packed into panels, the whole of its k at once, all threads helping; then each thread takes blocks of c. A block's rows of a are
+ * used where they lie if they are rows of floats, else packed too. What comes after the product (bias, activation, residual) is done on
+ * each strip of c while it is near. How c is cut changes no sum, so any number of threads gives the same bits.
  */
 #include "gemm.h"
 #include "activate.h"
@@ -369,15 +369,19 @@ int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
         return cpu_gemm_int8(k, g);
     int floats = g->a_type == MBK_F32 || g->a_type == MBK_BF16;
     if (floats && (g->b_type == MBK_Q8_0 || g->b_type == MBK_Q4_0 || g->b_type == MBK_Q4_K))
-        return cpu_gemm_by(k, g, read_blocks, g);
+        return cpu_gemm_by(k, g, cpu_gemm_kernel_of(k), read_blocks, g);
     if (!floats || (g->b_type != MBK_F32 && g->b_type != MBK_BF16))
         return mbk_unsupported(k, "matmul", floats ? g->b_type : g->a_type);
-    return cpu_gemm_by(k, g, NULL, NULL);
+#ifdef __x86_64__
+    if (cpu_of(k)->avx512_bf16 && g->a_type == MBK_BF16 && g->b_type == MBK_BF16 && g->alpha == 1 && g->k > 0)
+        return cpu_gemm_bf16(k, g);
+#endif
+    return cpu_gemm_by(k, g, cpu_gemm_kernel_of(k), NULL, NULL);
 }
 
-int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, cpu_gemm_reader *read_b, const void *context)
+int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, const struct cpu_gemm_kernel *kernel, cpu_gemm_reader *read_b, const void *context)
 {
-    struct work w = { .g = g, .kernel = cpu_gemm_kernel_of(k), .read_b = read_b, .read_context = context };
+    struct work w = { .g = g, .kernel = kernel, .read_b = read_b, .read_context = context };
     struct batch b = { .work = &w };
     if (cpu_of(k)->blas && g->a_type == MBK_F32 && g->b_type == MBK_F32 && g->c_type == MBK_F32 && g->k > 0) {
         for (int64_t i = 0; i < g->batch; i++) {

@@ -1,7 +1,7 @@
 /* gemm.h: the innermost part of matrix products, one for each level of processor.
  *
- * A tile of c, up to `rows_most` × `columns_most`, is kept in registers while k runs. b comes packed: panels of columns_most columns, in each of
- * which the elements of one k stand together, those beyond the last column 0. a is taken where it lies: element (row, k) is
+ * A tile of c, up to `rows_most` × `columns_most`, is kept in registers while k runs. b comes packed: panels of columns_most columns, in
+ * each of which the elements of one k stand together, those beyond the last column 0. a is taken where it lies: element (row, k) is
  * a[row · a_row + k · a_step].
  */
 #ifndef MBK_CPU_GEMM_H
@@ -48,10 +48,13 @@ extern const struct cpu_gemm_kernel cpu_gemm_avx2, cpu_gemm_avx512;
 /* The one for this processor. */
 const struct cpu_gemm_kernel *cpu_gemm_kernel_of(const struct mbk *k);
 
-/* cpu_gemm where b, transposed, is what read_b makes floats of: n elements from `first` on, which are all of a row or 256 at a time of it. NULL: b is
- * floats. */
+/* cpu_gemm by one kernel, where b, transposed, is what read_b makes floats of: n elements from `first` on, which are all of a row or 256 at a time of it.
+ * NULL: b is floats. */
 typedef void cpu_gemm_reader(const void *context, int64_t first, int64_t n, float *to);
-int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, cpu_gemm_reader *read_b, const void *context);
+int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, const struct cpu_gemm_kernel *kernel, cpu_gemm_reader *read_b, const void *context);
+
+/* Products of bfloat16 by the instructions for it (gemm_bf16.c): alpha is 1, and k above 0. */
+int cpu_gemm_bf16(struct mbk *k, const struct mbk_gemm *g);
 
 /* Products of bytes (int8.c). */
 int cpu_gemm_int8(struct mbk *k, const struct mbk_gemm *g);

@@ -1,4 +1,5 @@
-/* gemm_avx512.c: the innermost product by AVX-512: 8 × 48 in 24 registers, three loads of b and eight broadcasts of a to 24 multiply-adds. */
+/* gemm_avx512.c: the innermost product by AVX-512: 8 × 48 in 24 registers, three loads of b and eight broadcasts of a to 24
+ * multiply-adds. */
 #include "gemm.h"
 
 #ifdef __x86_64__

@@ -95,7 +95,8 @@ TARGET static inline __attribute__((always_inline)) void dots_of(const struct cp
         CPU_UNROLL
         for (int j = 0; j < columns; j++) {
             if (d->k > whole)
-                sum[i][j] = V_FMA(V_LOAD_PART(d->a + i * d->a_row + whole, part), V_LOAD_PART(d->b + j * d->b_row + whole, part), sum[i][j]);
+                sum[i][j] = V_FMA(V_LOAD_PART(d->a + i * d->a_row + whole, part), V_LOAD_PART(d->b + j * d->b_row + whole, part),
+                                  sum[i][j]);
             d->c[i * d->ldc + j] = d->alpha * V_SUM(sum[i][j]);
         }
 }
@@ -122,7 +123,8 @@ static inline float scaled(float x, float factor)
 }
 
 /* In 8 × 8 blocks in registers; what is left over, one by one. */
-__attribute__((target("avx2"))) static void transpose(const float *from, int64_t ld, int64_t rows, int64_t columns, float *to, int64_t width,
+__attribute__((target("avx2"))) static void transpose(const float *from, int64_t ld, int64_t rows, int64_t columns, float *to,
+                                                      int64_t width,
                                                       float factor)
 {
     int64_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;
@@ -131,7 +133,8 @@ __attribute__((target("avx2"))) static void transpose(const float *from, int64_t
         for (int64_t i = 0; i < whole_rows; i += 8) {
             const float *s = from + i * ld + j;
             float *d = to + j * width + i;
-            __m256 r0 = _mm256_loadu_ps(s), r1 = _mm256_loadu_ps(s + ld), r2 = _mm256_loadu_ps(s + 2 * ld), r3 = _mm256_loadu_ps(s + 3 * ld);
+            __m256 r0 = _mm256_loadu_ps(s), r1 = _mm256_loadu_ps(s + ld), r2 = _mm256_loadu_ps(s + 2 * ld),
+                r3 = _mm256_loadu_ps(s + 3 * ld);
             __m256 r4 = _mm256_loadu_ps(s + 4 * ld), r5 = _mm256_loadu_ps(s + 5 * ld), r6 = _mm256_loadu_ps(s + 6 * ld),
                    r7 = _mm256_loadu_ps(s + 7 * ld);
             __m256 p0 = _mm256_unpacklo_ps(r0, r1), p1 = _mm256_unpackhi_ps(r0, r1), p2 = _mm256_unpacklo_ps(r2, r3),

@@ -122,5 +122,5 @@ int cpu_linear_int4(struct mbk *k, const struct mbk_tensor *x, const struct mbk_
         .b_type = MBK_I4, .c_type = y->type, .transpose_b = 1, .lda = w->shape[1], .ldb = w->shape[1], .ldc = w->shape[0], .alpha = 1,
         .bias = bias ? bias->data : NULL, .bias_type = bias ? bias->type : MBK_F32, .activation = f,
     };
-    return cpu_gemm_by(k, &g, read_groups, &groups);
+    return cpu_gemm_by(k, &g, cpu_gemm_kernel_of(k), read_groups, &groups);
 }

@@ -49,14 +49,16 @@ static void product_body(const void *argument)
     const struct product_test *test = argument;
     const struct product_case *c = test->c;
     struct mbk *k = kernels_open(test->backend, test->threads);
-    double *a = kernels_random(c->m * c->k, -1, 1, 1), *b = kernels_random(c->k * c->n, -1, 1, 2), *y = kernels_random(c->m * c->n, -1, 1, 3);
+    double *a = kernels_random(c->m * c->k, -1, 1, 1), *b = kernels_random(c->k * c->n, -1, 1, 2), *y = kernels_random(c->m * c->n, -1, 1,
+            3);
     double *bias = kernels_random(c->n, -1, 1, 4), *residual = kernels_random(c->m * c->n, -1, 1, 5);
     int64_t a_shape[] = { c->transpose_a ? c->k : c->m, c->transpose_a ? c->m : c->k };
     int64_t b_shape[] = { c->transpose_b ? c->n : c->k, c->transpose_b ? c->k : c->n };
     struct mbk_tensor ta = kernels_put(k, test->type, 2, a_shape, a), tb = kernels_put(k, test->type, 2, b_shape, b);
     struct mbk_tensor tc = kernels_put(k, test->c_type, SHAPE(c->m, c->n), c->beta != 0 ? y : NULL);
     struct mbk_tensor tbias = kernels_put(k, test->type, SHAPE(c->n), bias);
-    struct mbk_tensor tresidual = kernels_put(k, test->c_type, SHAPE(c->m, c->n), residual), tbefore = kernels_put(k, test->c_type, SHAPE(c->m, c->n), NULL);
+    struct mbk_tensor tresidual = kernels_put(k, test->c_type, SHAPE(c->m, c->n), residual), tbefore = kernels_put(k, test->c_type,
+            SHAPE(c->m, c->n), NULL);
     struct mbk_product p = { .a = &ta, .b = &tb, .c = &tc, .transpose_a = c->transpose_a, .transpose_b = c->transpose_b,
                              .alpha = (float)c->alpha, .beta = (float)c->beta, .bias = c->bias ? &tbias : NULL, .activation = c->activation,
                              .residual = c->residual ? &tresidual : NULL, .before = c->before ? &tbefore : NULL };
@@ -150,7 +152,8 @@ static void stride_body(const void *argument)
     struct mbk_tensor ta = kernels_put(k, test->type, SHAPE(M, WIDE), a), tb = kernels_put(k, test->type, SHAPE(N, WIDE), b),
                       tc = kernels_put(k, test->type, SHAPE(M, WIDE), c);
     size_t size = test->type == MBK_F32 ? 4 : 2;
-    struct mbk_tensor va = mbk_tensor2((char *)ta.data + FIRST * size, test->type, M, K), vb = mbk_tensor2((char *)tb.data + FIRST * size, test->type, N, K),
+    struct mbk_tensor va = mbk_tensor2((char *)ta.data + FIRST * size, test->type, M, K), vb = mbk_tensor2((char *)tb.data + FIRST * size,
+            test->type, N, K),
                       vc = mbk_tensor2((char *)tc.data + FIRST * size, test->type, M, N);
     struct mbk_product p = { .a = &va, .b = &vb, .c = &vc, .transpose_b = 1, .lda = WIDE, .ldb = WIDE, .ldc = WIDE };
     CHECK_RUN(k, mbk_matmul(k, &p));
@@ -196,7 +199,8 @@ static void linear_body(const void *argument)
 {
     const struct backend_type *test = argument;
     struct mbk *k = kernels_open(test->backend, 2);
-    struct linear l = { kernels_random(R * I, -1, 1, 1), kernels_random(O * I, -1, 1, 2), kernels_random(O, -1, 1, 3), kernels_random(R * O, -1, 1, 4) };
+    struct linear l = { kernels_random(R * I, -1, 1, 1), kernels_random(O * I, -1, 1, 2), kernels_random(O, -1, 1, 3),
+                        kernels_random(R * O, -1, 1, 4) };
     struct mbk_tensor x = kernels_put(k, test->type, SHAPE(R, I), l.x), w = kernels_put(k, test->type, SHAPE(O, I), l.w);
     struct mbk_tensor bias = kernels_put(k, test->type, SHAPE(O), l.bias), dy = kernels_put(k, test->type, SHAPE(R, O), l.weight);
     double *dw = kernels_random(O * I, -1, 1, 5), *dbias = kernels_random(O, -1, 1, 6), gradient[R * I], one[R * I];
@@ -237,8 +241,10 @@ static void special_body(const void *argument)
 {
     const struct backend_type *test = argument;
     struct mbk *k = kernels_open(test->backend, 2);
-    double a[] = { INFINITY, 1, NAN, 1, 1, 1, 0, -INFINITY, 1 }, b[] = { 1, 0, 0, 1, 0, 0, 1, 0, 1 }, c[] = { NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN };
-    struct mbk_tensor ta = kernels_put(k, test->type, SHAPE(3, 3), a), tb = kernels_put(k, test->type, SHAPE(3, 3), b), tc = kernels_put(k, test->type, SHAPE(3, 3), c);
+    double a[] = { INFINITY, 1, NAN, 1, 1, 1, 0, -INFINITY, 1 }, b[] = { 1, 0, 0, 1, 0, 0, 1, 0, 1 }, c[] = { NAN, NAN, NAN, NAN, NAN,
+            NAN, NAN, NAN, NAN };
+    struct mbk_tensor ta = kernels_put(k, test->type, SHAPE(3, 3), a), tb = kernels_put(k, test->type, SHAPE(3, 3), b),
+        tc = kernels_put(k, test->type, SHAPE(3, 3), c);
     CHECK_RUN(k, mbk_matmul(k, &(struct mbk_product){ .a = &ta, .b = &tb, .c = &tc }));
     double expected[9];
     ref_matmul(3, 3, 3, 1, a, 0, b, 0, 0, expected, NULL);
@@ -251,7 +257,8 @@ static void special_body(const void *argument)
 
 /* -- Bytes. */
 
-static const int64_t int8_cases[][3] = { { 1, 1, 1 }, { 1, 10, 32 }, { 3, 5, 7 }, { 17, 49, 131 }, { 64, 48, 64 }, { 50, 97, 258 }, { 2, 3, 0 }, { 5, 0, 4 } };
+static const int64_t int8_cases[][3] = { { 1, 1, 1 }, { 1, 10, 32 }, { 3, 5, 7 }, { 17, 49, 131 }, { 64, 48, 64 }, { 50, 97, 258 }, { 2,
+        3, 0 }, { 5, 0, 4 } };
 
 static void int8_body(const void *argument)
 {
@@ -264,7 +271,8 @@ static void int8_body(const void *argument)
             a[j] = j % 11 == 0 ? -128 : floor(a[j]);
         for (int64_t j = 0; j < n * depth; j++)
             b[j] = j % 13 == 0 ? -128 : floor(b[j]);
-        double *a_scales = kernels_random(m, 0.01, 0.1, 3), *b_scales = kernels_random(n, 0.01, 0.1, 4), *bias = kernels_random(n, -1, 1, 5);
+        double *a_scales = kernels_random(m, 0.01, 0.1, 3), *b_scales = kernels_random(n, 0.01, 0.1, 4), *bias = kernels_random(n, -1, 1,
+                5);
         struct mbk_tensor ta = kernels_put(k, MBK_I8, SHAPE(m, depth), a), tb = kernels_put(k, MBK_I8, SHAPE(n, depth), b);
         struct mbk_tensor tsa = kernels_put(k, MBK_F32, SHAPE(m), a_scales), tsb = kernels_put(k, MBK_F32, SHAPE(n), b_scales);
         struct mbk_tensor tbias = kernels_put(k, MBK_F32, SHAPE(n), bias), ty = kernels_put(k, test->type, SHAPE(m, n), NULL);
@@ -305,8 +313,10 @@ TEST_TABLE
             const char *type = mbk_type_name(t->type);
             test_add(batch_body, t, "%s, %s: a batch of products, and one operand for all of it", t->backend, type);
             test_add(stride_body, t, "%s, %s: a product of parts of wider matrices touches nothing around them", t->backend, type);
-            test_add(linear_body, t, "%s, %s: a linear layer's gradients are its finite differences, and parameters' are added to", t->backend, type);
-            test_add(special_body, t, "%s, %s: NaN and infinity go through a product where IEEE says, and beta 0 does not read c", t->backend, type);
+            test_add(linear_body, t, "%s, %s: a linear layer's gradients are its finite differences, and parameters' are added to",
+                     t->backend, type);
+            test_add(special_body, t, "%s, %s: NaN and infinity go through a product where IEEE says, and beta 0 does not read c",
+                     t->backend, type);
             test_add(int8_body, t, "%s, I8 to %s: products of bytes are exact, and scaled, whatever the shape", t->backend, type);
         }
 }
@@ -317,14 +327,15 @@ static void level_body(const void *argument)
 {
     setenv("MBK_CPU", argument, 1);
     for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++)
-        product_body(&(struct product_test){ &cases[i], "cpu", MBK_F32, MBK_F32, 2 });
+        for (int type = MBK_F32; type <= MBK_BF16; type++)
+            product_body(&(struct product_test){ &cases[i], "cpu", (enum mbk_type)type, MBK_F32, 2 });
     int8_body(&(struct backend_type){ "cpu", MBK_F32 });
     unsetenv("MBK_CPU");
 }
 
 TEST_TABLE
 {
-    static const char *const levels[] = { "plain", "blas", "avx2", "avx-vnni" };
-    for (int i = 0; i < 4; i++)
+    static const char *const levels[] = { "plain", "blas", "avx2", "avx-vnni", "avx512" };
+    for (int i = 0; i < 5; i++)
         test_add(level_body, levels[i], "cpu: products are right with %s instructions alone", levels[i]);
 }

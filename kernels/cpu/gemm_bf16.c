@@ -1,0 +1,138 @@
+/* gemm_bf16.c: products of bfloat16 by AVX512-BF16, sums in float32: two elements of k that stand together are multiplied and added at once.
+ *
+ * To gemm.c such a pair is one element of 32 bits that it moves about like a float, and k is half as long. Where k runs along the rows of an operand,
+ * pairs are lying there already; where it runs down the columns, two rows are first laid into each other.
+ */
+#include "gemm.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bf16")))
+#define V __m512
+#define V_MASK __mmask16
+#define V_ZERO _mm512_setzero_ps()
+#define V_ONE(x) _mm512_set1_ps(x)
+#define V_LOAD(p) _mm512_loadu_ps(p)
+#define V_STORE(p, v) _mm512_storeu_ps(p, v)
+#define V_ADD(a, b) _mm512_add_ps(a, b)
+#define V_FMA(a, b, c) _mm512_dpbf16_ps(c, (__m512bh)(a), (__m512bh)(b))
+#define V_SUM(v) _mm512_reduce_add_ps(v)
+#define V_PART(n) ((__mmask16)((1u << (n)) - 1))
+#define V_LOAD_PART(p, m) _mm512_maskz_loadu_ps(m, p)
+#define V_STORE_PART(p, m, v) _mm512_mask_storeu_ps(p, m, v)
+enum { WIDTH = 16, ROWS = 8, VECTORS = 3 };
+
+#include "gemm_tile.h"
+
+#define ROW_OF_TILES(rows) TILE_FUNCTION(rows, 1) TILE_FUNCTION(rows, 2) TILE_FUNCTION(rows, 3)
+ROW_OF_TILES(1)
+ROW_OF_TILES(2)
+ROW_OF_TILES(3)
+ROW_OF_TILES(4)
+ROW_OF_TILES(5)
+ROW_OF_TILES(6)
+ROW_OF_TILES(7)
+ROW_OF_TILES(8)
+
+DOTS_FUNCTIONS
+
+static void tile(const struct cpu_tile *t)
+{
+#define ENTRIES(rows) { tile_##rows##_1, tile_##rows##_2, tile_##rows##_3 }
+    static void (*const tiles[ROWS][VECTORS])(const struct cpu_tile *t) = { ENTRIES(1), ENTRIES(2), ENTRIES(3), ENTRIES(4),
+                                                                           ENTRIES(5), ENTRIES(6), ENTRIES(7), ENTRIES(8) };
+    tiles[t->rows - 1][(t->columns - 1) / WIDTH](t);
+}
+
+static const struct cpu_gemm_kernel kernel = { ROWS, COLUMNS, tile, dots, transpose };
+
+/* -- Pairs. */
+
+/* One operand of one product or of a batch. */
+struct operand {
+    const uint16_t *from;
+    int down;              /* whether k runs down the columns */
+    int64_t k, others, batch, ld, stride; /* others: its size that is not k */
+    uint32_t *pairs;       /* where they are laid; NULL: they are lying */
+};
+
+static int64_t half(int64_t k)
+{
+    return (k + 1) / 2;
+}
+
+static int are_lying(const struct operand *o)
+{
+    return !o->down && (uintptr_t)o->from % sizeof(uint32_t) == 0 && o->k % 2 == 0 && o->ld % 2 == 0 && o->stride % 2 == 0;
+}
+
+CPU_CLONES static void bf16_join_rows(const uint16_t *first, const uint16_t *second, uint32_t *to, int64_t n)
+{
+    CPU_LOOP(i, n)
+        to[i] = first[i] | (uint32_t)second[i] << 16;
+}
+
+CPU_CLONES static void bf16_widen_row(const uint16_t *first, uint32_t *to, int64_t n)
+{
+    CPU_LOOP(i, n)
+        to[i] = first[i];
+}
+
+/* Rows of pairs, over the batch. */
+static void lay_body(void *context, int64_t first, int64_t end, int worker)
+{
+    const struct operand *o = context;
+    int64_t rows = o->down ? half(o->k) : o->others, length = o->down ? o->others : half(o->k);
+    (void)worker;
+    for (int64_t r = first; r < end; r++) {
+        int64_t row = r % rows;
+        const uint16_t *from = o->from + r / rows * o->stride + (o->down ? 2 * row : row) * o->ld;
+        uint32_t *to = o->pairs + r * length;
+        if (o->down && 2 * row + 1 < o->k)
+            bf16_join_rows(from, from + o->ld, to, length);
+        else if (o->down)
+            bf16_widen_row(from, to, length);
+        else
+            memcpy(to, from, (size_t)o->k * sizeof *from);
+        if (!o->down && o->k % 2)
+            to[length - 1] = from[o->k - 1];
+    }
+}
+
+/* Lays the pairs, if they are not lying, and says where they are. Returns -1 after mbk_fail. */
+static int lay(struct mbk *k, struct operand *o, const void **data, int64_t *ld, int64_t *stride)
+{
+    if (are_lying(o)) {
+        *ld = o->ld / 2;
+        *stride = o->stride / 2;
+        return 0;
+    }
+    int64_t rows = o->down ? half(o->k) : o->others, length = o->down ? o->others : half(o->k), batch = o->stride ? o->batch : 1;
+    o->pairs = cpu_scratch(k, sizeof *o->pairs * (size_t)(batch * rows * length));
+    if (!o->pairs)
+        return -1;
+    cpu_parallel(k, batch * rows, cpu_grain(2 * length), lay_body, o);
+    *data = o->pairs;
+    *ld = length;
+    *stride = o->stride ? rows * length : 0;
+    return 0;
+}
+
+int cpu_gemm_bf16(struct mbk *k, const struct mbk_gemm *g)
+{
+    struct mbk_gemm pairs = *g;
+    struct operand a = { .from = g->a, .down = g->transpose_a, .k = g->k, .others = g->m, .batch = g->batch, .ld = g->lda,
+                         .stride = g->stride_a };
+    struct operand b = { .from = g->b, .down = !g->transpose_b, .k = g->k, .others = g->n, .batch = g->batch, .ld = g->ldb,
+                         .stride = g->stride_b };
+    size_t mark = cpu_mark(k);
+    pairs.a_type = pairs.b_type = MBK_F32;
+    pairs.k = half(g->k);
+    int status = -1;
+    if (lay(k, &a, &pairs.a, &pairs.lda, &pairs.stride_a) == 0 && lay(k, &b, &pairs.b, &pairs.ldb, &pairs.stride_b) == 0)
+        status = cpu_gemm_by(k, &pairs, &kernel, NULL, NULL);
+    cpu_release(k, mark);
+    return status;
+}
+#endif
