@@ -141,9 +141,19 @@ static void key_add_artifact(struct digest_context *c, const struct artifact *a)
     digest_add(c, a->digest.bytes, sizeof a->digest.bytes);
 }
 
+/* An input that a step made as a symbolic link: whoever reads it reads what lies behind. */
+static int key_add_behind(struct digest_context *c, const struct file *f, struct err *e) {
+    struct artifact behind;
+    if (f->artifact.type != ARTIFACT_LINK) return 0;
+    if (digest_path(f->path, true, &behind, NULL, e)) return -1;
+    key_add_artifact(c, &behind);
+    return 0;
+}
+
 /* Everything that a step's outputs depend on. The form is versioned by its first string: another form is another key. */
-static struct digest step_key(struct session *s, const struct step *step, const struct decision *d) {
+static int step_key(struct session *s, const struct step *step, struct decision *d, struct err *e) {
     const struct binding *b = step->binding;
+    int status = 0;
     struct digest_context *c = digest_begin();
     digest_add_string(c, "mbuild key 1");
     digest_add(c, b->plugin->digest.bytes, sizeof b->plugin->digest.bytes);
@@ -161,13 +171,15 @@ static struct digest step_key(struct session *s, const struct step *step, const 
             const struct file *f = &s->graph.files[step->inputs[i].file];
             if (role->flags & MB_NAMED) digest_add_string(c, f->path);
             key_add_artifact(c, &f->artifact);
+            if (!status) status = key_add_behind(c, f, e);
         }
         for (uint32_t i = 0; i < step->output_count; i++) {
             if (b->outputs[i] != role) continue;
             digest_add_string(c, role->flags & (MB_NAMED | MB_ADDS) ? s->graph.files[step->outputs[i].file].path : "output");
         }
     }
-    return digest_end(c);
+    d->key = digest_end(c);
+    return status;
 }
 
 /* -- verdicts */
@@ -247,7 +259,7 @@ int decide_step(struct session *s, uint32_t index, struct decision *d, struct er
     d->env = env_json(s, step);
     if (fingerprint(s, step, &d->fingerprint, e)) return -1;
     step = &s->graph.steps[index];
-    d->key = step_key(s, step, d);
+    if (step_key(s, step, d, e)) return -1;
     d->verdict = VERDICT_RUN;
     if (s->options->always) return 0;
     const struct state_record *r = step->record;

@@ -8,18 +8,20 @@ static bool stat_fits(const struct file *f, const struct file_stat *now) {
     return f->recorded && now->kind == FILE_REGULAR && file_stat_same(&f->recorded_stat, now);
 }
 
-/* The part that may run on any thread: reads `f`, which nobody else touches meanwhile. */
+/* The part that may run on any thread: reads `f`, which nobody else touches meanwhile. A source may be reached by a link; a link that a
+ * step makes is itself what was made (files.h). */
 static int learn(struct file *f, struct err *e) {
+    bool source = f->producer == NO_ID;
     if (f->state == FILE_KNOWN || f->secret) return 0;
-    if (sys_stat(f->path, false, &f->stat, e)) return -1;
+    if (sys_stat(f->path, !source, &f->stat, e)) return -1;
     if (f->stat.kind == FILE_ABSENT) {
         memset(&f->artifact, 0, sizeof f->artifact);
     } else if (stat_fits(f, &f->stat)) {
         f->artifact = f->recorded_artifact;
     } else {
-        if (digest_path(f->path, true, &f->artifact, NULL, e)) return -1;
+        if (digest_path(f->path, source, &f->artifact, NULL, e)) return -1;
         struct file_stat after; /* changed while it was read: what was read is no state it ever had */
-        if (sys_stat(f->path, false, &after, e)) return -1;
+        if (sys_stat(f->path, !source, &after, e)) return -1;
         if (!file_stat_same(&f->stat, &after) && f->stat.kind == FILE_REGULAR) f->stat.ctime_ns = -1;
     }
     f->standing = f->artifact;
@@ -68,7 +70,7 @@ int files_learn(struct graph *g, struct jobs *jobs, const uint32_t *files, uint3
 
 int file_set(struct graph *g, uint32_t file, const struct artifact *a, struct err *e) {
     struct file *f = &g->files[file];
-    if (sys_stat(f->path, false, &f->stat, e)) return -1;
+    if (sys_stat(f->path, f->producer != NO_ID, &f->stat, e)) return -1;
     f->artifact = f->standing = *a;
     f->state = FILE_KNOWN;
     return 0;

@@ -8,7 +8,7 @@
 #include "state.h"
 
 /* Makes a file known, reading it only if its stat changed; an absent one is known to be absent. Folders are always walked: their own stat
- * says nothing of what is inside. */
+ * says nothing of what is inside. A source may be a symbolic link to what counts; of an output that is one, the link itself counts. */
 int file_learn(struct graph *g, uint32_t file, struct err *e);
 
 /* The same for many at once, in parallel. Stops at the first error. */

@@ -119,6 +119,7 @@ static void add_inside(struct image *m, const char *folder, uint32_t parent) {
 }
 
 static unsigned trust(const struct session *s, const struct file *f) {
+    if (f->stat.kind == FILE_LINK) return SNAP_NOFOLLOW | SNAP_UNSURE; /* an output whose readers depend on what lies behind it */
     if (f->stat.kind == FILE_FOLDER) return vouches(s, &f->stat) ? 0 : SNAP_UNSURE;
     return f->stat.fresh || f->stat.ctime_ns < 0 ? SNAP_UNSURE : 0;
 }
