@@ -45,13 +45,15 @@ int sandbox_parse_mode(const char *word, enum sandbox_mode *out, struct err *e) 
 #define RULE_PATH_BENEATH 1
 
 enum {
-    FS_EXECUTE = 1 << 0, FS_WRITE_FILE = 1 << 1, FS_READ_FILE = 1 << 2, FS_READ_DIR = 1 << 3, FS_REMOVE_DIR = 1 << 4, FS_REMOVE_FILE = 1 << 5,
-    FS_MAKE_CHAR = 1 << 6, FS_MAKE_DIR = 1 << 7, FS_MAKE_REG = 1 << 8, FS_MAKE_SOCK = 1 << 9, FS_MAKE_FIFO = 1 << 10, FS_MAKE_BLOCK = 1 << 11,
-    FS_MAKE_SYM = 1 << 12, FS_REFER = 1 << 13, FS_TRUNCATE = 1 << 14, FS_IOCTL_DEV = 1 << 15
+    FS_EXECUTE = 1 << 0, FS_WRITE_FILE = 1 << 1, FS_READ_FILE = 1 << 2, FS_READ_DIR = 1 << 3,
+    FS_REMOVE_DIR = 1 << 4, FS_REMOVE_FILE = 1 << 5, FS_MAKE_CHAR = 1 << 6, FS_MAKE_DIR = 1 << 7, FS_MAKE_REG = 1 << 8,
+    FS_MAKE_SOCK = 1 << 9, FS_MAKE_FIFO = 1 << 10, FS_MAKE_BLOCK = 1 << 11, FS_MAKE_SYM = 1 << 12,
+    FS_REFER = 1 << 13, FS_TRUNCATE = 1 << 14, FS_IOCTL_DEV = 1 << 15
 };
 #define FS_OF_FILES (FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV) /* what may be said of what is no folder */
 #define FS_READ (FS_EXECUTE | FS_READ_FILE | FS_READ_DIR)
-#define FS_WRITE (FS_READ | FS_WRITE_FILE | FS_REMOVE_DIR | FS_REMOVE_FILE | FS_MAKE_DIR | FS_MAKE_REG | FS_MAKE_SOCK | FS_MAKE_FIFO | FS_MAKE_SYM | FS_REFER | FS_TRUNCATE)
+#define FS_MAKE (FS_MAKE_DIR | FS_MAKE_REG | FS_MAKE_SOCK | FS_MAKE_FIFO | FS_MAKE_SYM) /* no devices */
+#define FS_WRITE (FS_READ | FS_WRITE_FILE | FS_REMOVE_DIR | FS_REMOVE_FILE | FS_MAKE | FS_REFER | FS_TRUNCATE)
 #define FS_DEVICE (FS_READ_FILE | FS_WRITE_FILE | FS_IOCTL_DEV)
 
 #define SCOPE_ABSTRACT_SOCKETS 1u /* of processes outside */
@@ -103,12 +105,15 @@ static int add_path(int ruleset, const char *path, uint64_t rights, struct err *
 /* -- the system's folders */
 
 /* What programs need to run at all. Not /tmp, /home, /root, /var, /run, /mnt, /srv. */
-static const char *const folders[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/proc", "/sys", "/nix/store", "/gnu/store",
-                                      "/snap", "/run/current-system", "/var/lib/ca-certificates"};
-static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts"};
+static const char *const folders[] = {
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/proc", "/sys", "/nix/store", "/gnu/store",
+    "/snap", "/run/current-system", "/var/lib/ca-certificates"};
+static const char *const devices[] = {
+    "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts"};
 /* What lies beside an installed program's bin/ and serves it. The rest of a folder in someone's home is not the step's business. */
-static const char *const beside_bin[] = {"bin", "sbin", "shims", "lib", "lib64", "libexec", "include", "share", "etc", "versions", "version", "plugins", "envs", "pkgs",
-                                         "conda-meta", "condabin", "ssl", "pyvenv.cfg", "toolchains"};
+static const char *const beside_bin[] = {
+    "bin", "sbin", "shims", "lib", "lib64", "libexec", "include", "share", "etc", "versions", "version", "plugins", "envs", "pkgs",
+    "conda-meta", "condabin", "ssl", "pyvenv.cfg", "toolchains"};
 
 struct sandbox {
     int *fds;
@@ -144,8 +149,8 @@ static void cut_name(char *path) {
     if (slash) *slash = 0;
 }
 
-/* A program's folder, and what serves programs there: of /home/me/venv/bin also /home/me/venv/lib. A folder that holds a home or the repo, or the
- * root, is no program's prefix. */
+/* A program's folder, and what serves programs there: of /home/me/venv/bin also /home/me/venv/lib. A folder that holds a home or the repo,
+ * or the root, is no program's prefix. */
 static void keep_program_folder(struct sandbox *s, const char *folder) {
     char real[PATH_MAX], prefix[PATH_MAX], here[PATH_MAX], home[PATH_MAX], part[PATH_MAX + 32];
     const char *variable = getenv("HOME");
@@ -301,7 +306,8 @@ static int confine_network(struct err *e) {
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE, 8, 0),
         /* Programs of the other word size: their ways to sockets and io_uring. */
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_I386, 1, 0), REFUSE(ENOSYS),
-        LOAD(nr), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 102, 3, 0) /* socketcall */, BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 359, 2, 0) /* socket */,
+        LOAD(nr), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 102, 3, 0) /* socketcall */,
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 359, 2, 0) /* socket */,
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 425, 1, 0) /* io_uring_setup */, ANSWER(SECCOMP_RET_ALLOW), REFUSE(EACCES),
         /* Ours. io_uring makes sockets too, where no filter sees them. */
         LOAD(nr), BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1) /* x32 */, REFUSE(ENOSYS),
@@ -320,8 +326,8 @@ static int confine_network(struct err *e) {
 
 #define PROCESSES_MORE 4096
 
-/* RLIMIT_NPROC counts all processes of the user, so the limit is what the machine has now and some more: a step that forks without end stops there.
- * (The kernel does not hold root to it.) */
+/* RLIMIT_NPROC counts all processes of the user, so the limit is what the machine has now and some more: a step that forks without end
+ * stops there. (The kernel does not hold root to it.) */
 static int confine_processes(const struct sandbox *s, struct err *e) {
     struct rlimit limit;
     if (!s || !s->processes || getrlimit(RLIMIT_NPROC, &limit)) return 0;

@@ -23,14 +23,15 @@ struct sandbox;
 struct sandbox *sandbox_prepare(void);
 
 struct sandbox_rules {
-    const char *const *read, *const *write; /* files and folders with all that is below, each list ends with NULL; absent ones are passed over */
-    const char *const *list;                /* folders whose names may be seen, as a shell does for its patterns, but not what is in the files */
+    /* Files, and folders with all that is below. Each list ends with NULL; what is absent is passed over. */
+    const char *const *read, *const *write;
+    const char *const *list; /* folders whose names may be seen, as a shell does for its patterns, but not what is in the files */
     bool read_all;                          /* everything may be read: the step says what it read */
     bool network, gpu;
 };
 
-/* Confines the calling process, which must have one thread, for good. Fails, in part confined, if something that was asked for is refused: under
- * SANDBOX_REQUIRE that ends the step. */
+/* Confines the calling process, which must have one thread, for good. Fails, in part confined, if something that was asked for is refused:
+ * under SANDBOX_REQUIRE that ends the step. */
 int sandbox_enter(struct sandbox *s, const struct sandbox_rules *r, struct err *e);
 
 #endif

@@ -9,7 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static _Noreturn void command_main(const char *plugin_path, const char *name, const struct worker_request *r, int argc, char **argv, pid_t parent) {
+static _Noreturn void command_main(const char *plugin_path, const char *name, const struct worker_request *r, int argc, char **argv,
+                                   pid_t parent) {
     const struct mb_plugin *p;
     struct mb_command c;
     struct err e;
@@ -43,8 +44,10 @@ static void ignore_terminal(struct sigaction old[2], bool restore) {
     for (int i = 0; i < 2; i++) sigaction(numbers[i], restore ? &old[i] : &ignored, restore ? NULL : &old[i]);
 }
 
-int worker_command(struct workers *w, const char *plugin_path, const char *command, const char *options, int argc, char **argv, const char *const *env, struct err *e) {
-    struct worker_request r = {.hook = WORKER_RUN, .plugin_path = plugin_path, .step = command, .label = command, .params = options, .env = env,
+int worker_command(struct workers *w, const char *plugin_path, const char *command, const char *options, int argc, char **argv,
+                   const char *const *env, struct err *e) {
+    struct worker_request r = {.hook = WORKER_RUN, .plugin_path = plugin_path, .step = command, .label = command, .params = options,
+                               .env = env,
                                .device = "cpu", .cpus = (int)sysconf(_SC_NPROCESSORS_ONLN)};
     struct sigaction old[2];
     int status;

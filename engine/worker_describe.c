@@ -66,7 +66,7 @@ static int check_text(const char *what, const char *text, struct err *e) {
 /* A name by which rules and command lines call something: no character that means something there. */
 static int check_name(const char *what, const char *name, struct err *e) {
     if (!name) return err_set(e, "%s has no name (NULL)", what);
-    if (check_text(what, name, e)) return err_wrap(e, "the name of");
+    if (check_text("a name", name, e)) return err_wrap(e, "%s", what);
     if (!*name || strlen(name) > 200) return err_set(e, "the name of %s has %zu bytes: 1 to 200 expected", what, strlen(name));
     for (const char *c = name; *c; c++)
         if ((unsigned char)*c <= ' ' || *c == 0x7f || strchr(".[]/\"=,", *c))
@@ -150,10 +150,14 @@ static int write_default(const struct mb_param *q, struct buf *out, struct err *
 }
 
 static int write_param(const struct mb_plugin *p, const struct mb_param *q, int depth, struct buf *out, struct err *e) {
-    if ((unsigned)q->type < MB_BOOL || (unsigned)q->type > MB_ANY) return err_set(e, "its type is %u: one of enum mb_type expected", (unsigned)q->type);
-    if ((unsigned)q->element > MB_ANY) return err_set(e, "the type of its elements is %u: one of enum mb_type expected", (unsigned)q->element);
-    if (q->type == MB_LIST && q->element == MB_LIST) return err_set(e, "it is a list of lists, which a schema can't tell: take MB_ANY and check it in the step");
-    if (check_flags("it", q->flags, MB_REQUIRED | MB_UNKEYED, e) || check_text("its unit", q->unit, e) || check_text("its help", q->help, e)) return -1;
+    if ((unsigned)q->type < MB_BOOL || (unsigned)q->type > MB_ANY)
+        return err_set(e, "its type is %u: one of enum mb_type expected", (unsigned)q->type);
+    if ((unsigned)q->element > MB_ANY)
+        return err_set(e, "the type of its elements is %u: one of enum mb_type expected", (unsigned)q->element);
+    if (q->type == MB_LIST && q->element == MB_LIST)
+        return err_set(e, "it is a list of lists, which a schema can't tell: take MB_ANY and check it in the step");
+    if (check_flags("it", q->flags, MB_REQUIRED | MB_UNKEYED, e) || check_text("its unit", q->unit, e) ||
+        check_text("its help", q->help, e)) return -1;
     buf_adds(out, "{\"name\":");
     value_write_string(q->name, out);
     buf_addf(out, ",\"type\":\"%s\",\"flags\":%u", type_words[q->type], q->flags);
@@ -189,7 +193,8 @@ static int write_params(const struct mb_plugin *p, const struct mb_param *params
 static int write_role(const struct mb_role *r, struct buf *out, struct err *e) {
     unsigned direction = r->flags & (MB_INPUT | MB_OUTPUT);
     if (direction != MB_INPUT && direction != MB_OUTPUT) return err_set(e, "just one of MB_INPUT and MB_OUTPUT expected");
-    if (check_flags("it", r->flags, MB_INPUT | MB_OUTPUT | MB_FOLDER | MB_OPTIONAL | MB_MANY | MB_NAMED | MB_SECRET | MB_ADDS, e)) return -1;
+    if (check_flags("it", r->flags, MB_INPUT | MB_OUTPUT | MB_FOLDER | MB_OPTIONAL | MB_MANY | MB_NAMED | MB_SECRET | MB_ADDS, e))
+        return -1;
     if (direction == MB_INPUT && r->flags & MB_ADDS) return err_set(e, "MB_ADDS is for outputs");
     if (direction == MB_OUTPUT && r->flags & MB_SECRET) return err_set(e, "MB_SECRET is for inputs");
     if (check_text("its kind", r->kind, e) || check_text("its help", r->help, e)) return -1;
@@ -221,7 +226,8 @@ static int write_roles(const struct mb_plugin *p, const struct mb_step *s, struc
 }
 
 static int write_step(const struct mb_plugin *p, const struct mb_step *s, struct buf *out, struct err *e) {
-    unsigned known = MB_DETERMINISTIC | MB_NETWORK | MB_RESUMABLE | MB_GPU_MAY | MB_GPU_MUST | MB_DEVICE_MATTERS | MB_ANY_OUTPUTS | MB_UNCACHED | MB_DISCOVERS;
+    unsigned known = MB_DETERMINISTIC | MB_NETWORK | MB_RESUMABLE | MB_GPU_MAY | MB_GPU_MUST | MB_DEVICE_MATTERS | MB_ANY_OUTPUTS |
+                     MB_UNCACHED | MB_DISCOVERS;
     if (check_flags("it", s->flags, known, e) || check_text("its help", s->help, e)) return -1;
     if (!s->run) return err_set(e, "its function `run` is NULL");
     buf_adds(out, "{\"name\":");
@@ -378,7 +384,8 @@ static int check_all_defaults(const struct buf *json, struct err *e) {
     for (uint32_t i = 0; !status && i < t.step_count; i++)
         if (check_defaults(t.steps[i].params, t.steps[i].param_count, &a, e)) status = err_wrap(e, "step \"%s\"", t.steps[i].name);
     for (uint32_t i = 0; !status && i < t.command_count; i++)
-        if (check_defaults(t.commands[i].options, t.commands[i].option_count, &a, e)) status = err_wrap(e, "command \"%s\"", t.commands[i].name);
+        if (check_defaults(t.commands[i].options, t.commands[i].option_count, &a, e))
+            status = err_wrap(e, "command \"%s\"", t.commands[i].name);
     arena_free(&a);
     return status;
 }
@@ -386,19 +393,22 @@ static int check_all_defaults(const struct buf *json, struct err *e) {
 static int check_head(const struct mb_plugin *p, struct err *e) {
     if (!p) return err_set(e, "mbuild_plugin is NULL");
     if (p->magic != MB_PLUGIN_MAGIC)
-        return err_set(e, "mbuild_plugin doesn't point to a descriptor: it begins with 0x%x, 0x%x expected (does it begin with MB_PLUGIN_HEAD?)", p->magic, MB_PLUGIN_MAGIC);
+        return err_set(e, "mbuild_plugin doesn't point to a descriptor: it begins with 0x%x, 0x%x expected (is MB_PLUGIN_HEAD missing?)",
+                       p->magic, MB_PLUGIN_MAGIC);
     if (p->abi_major != MB_ABI_MAJOR || p->abi_minor > MB_ABI_MINOR)
-        return err_set(e, "it was compiled for ABI %u.%u, and this mbuild has ABI %d.%d: compile it again with this mbuild's plugin.h", p->abi_major, p->abi_minor,
+        return err_set(e, "it was compiled for ABI %u.%u, and this mbuild has ABI %d.%d: compile it again with this mbuild's plugin.h",
+                       p->abi_major, p->abi_minor,
                        MB_ABI_MAJOR, MB_ABI_MINOR);
     const struct {
         const char *name;
         uint32_t found, ours;
-    } sizes[] = {{"mb_plugin", p->size, sizeof(struct mb_plugin)}, {"mb_step", p->step_size, sizeof(struct mb_step)}, {"mb_role", p->role_size, sizeof(struct mb_role)},
+    } sizes[] = {{"mb_plugin", p->size, sizeof(struct mb_plugin)}, {"mb_step", p->step_size, sizeof(struct mb_step)},
+                 {"mb_role", p->role_size, sizeof(struct mb_role)},
                  {"mb_param", p->param_size, sizeof(struct mb_param)}, {"mb_command", p->command_size, sizeof(struct mb_command)}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         bool fits = p->abi_minor == MB_ABI_MINOR ? sizes[i].found == sizes[i].ours : sizes[i].found && sizes[i].found <= sizes[i].ours;
         if (!fits || sizes[i].found % _Alignof(void *))
-            return err_set(e, "it says that a struct %s has %u bytes; %u expected (was it compiled for another machine or with packed structs?)", sizes[i].name,
+            return err_set(e, "it says that a struct %s has %u bytes; %u expected (are its structs packed?)", sizes[i].name,
                            sizes[i].found, sizes[i].ours);
     }
     return 0;

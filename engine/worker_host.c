@@ -5,10 +5,9 @@
  * A call for a name that the plugin itself doesn't declare is an error in the plugin: the step ends there and says so.
  */
 #include "sys.h"
-#include "worker_private.h"
+#include "worker_host.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,45 +17,6 @@
 #define TEXT_MOST 65536    /* bytes of one report's text */
 #define KEPT_MOST 256      /* metrics of which the last value is held back */
 #define SECOND_NS 1000000000
-
-/* So many reports at once, and then so many a second: a step that reports in its innermost loop must not be slowed down by it. */
-struct allowance {
-    double left, most, per_second;
-    int64_t filled_ns;
-};
-
-struct kept_metric {
-    char *name;
-    struct allowance allowance;
-    double value;
-    bool pending;
-};
-
-struct mb_run {
-    const struct mb_plugin *plugin;
-    const struct worker_request *request;
-    const char *what, *name;         /* "step" and its name, or "command" */
-    const struct mb_role *roles;     /* NULL: none */
-    const struct mb_param *params;
-    struct value root;               /* the parameters' values */
-    int socket;                      /* -1: a subcommand, which has the terminal */
-    pid_t process;
-    pthread_mutex_t lock, asking;
-    struct arena arena;
-    struct buf out, in;
-    char *failure;                   /* the last message of fail() */
-    struct kept_metric metrics[KEPT_MOST];
-    size_t metric_count;
-    struct allowance progress_allowance;
-    bool progress_pending;
-    double done, total;
-    char *progress_text;
-    struct answer {
-        struct answer *next;
-        const char *role, *json;
-        size_t index;
-    } *answers;
-};
 
 static volatile sig_atomic_t stopping;
 
@@ -136,8 +96,7 @@ static char *format_text(const char *format, va_list args) {
     return b.data ? b.data : mem_strdup("");
 }
 
-static _Noreturn void author_error(struct mb_run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static _Noreturn void author_error(struct mb_run *run, const char *format, ...) {
+_Noreturn void host_author_error(struct mb_run *run, const char *format, ...) {
     struct buf text = {0};
     va_list args;
     va_start(args, format);
@@ -157,164 +116,26 @@ static _Noreturn void author_error(struct mb_run *run, const char *format, ...) 
 static void only_in(struct mb_run *run, const char *function, unsigned hooks) {
     if (run->socket >= 0 && !(hooks & 1u << run->request->hook)) {
         static const char *const names[] = {"run", "check", "fingerprint", "explain"};
-        author_error(run, "called %s, which isn't there in `%s`", function, names[run->request->hook]);
+        host_author_error(run, "called %s, which isn't there in `%s`", function, names[run->request->hook]);
     }
 }
 #define IN_RUN (1u << WORKER_RUN)
 #define IN_FINGERPRINT (1u << WORKER_FINGERPRINT)
-
-/* -- parameters */
-
-/* What the schema says of the place that a path leads to. */
-struct place {
-    enum mb_type type;             /* MB_ANY: the schema doesn't say */
-    const struct mb_param *fields; /* of a table, or of a list's tables */
-    enum mb_type element;
-};
-
-static void no_such_param(struct mb_run *run, const char *function, const char *path, const struct mb_param *params, const char *name) {
-    const char *names[1000];
-    size_t n = 0;
-    struct mb_param p;
-    while (n < 1000 && plugin_param_at(run->plugin, params, n, &p)) names[n++] = p.name;
-    const char *near = mem_nearest(name, names, n);
-    author_error(run, "called %s(\"%s\"), a parameter that it doesn't declare%s%s%s", function, path, near ? "; did it mean \"" : "", near ? near : "", near ? "\"?" : "");
-}
-
-static struct place step_into(struct mb_run *run, const char *function, const char *path, struct place at, const char *name) {
-    struct mb_param p;
-    if (at.type == MB_ANY || (at.type == MB_TABLE && !at.fields)) return (struct place){.type = MB_ANY};
-    if (at.type != MB_TABLE) author_error(run, "called %s(\"%s\"), but what \"%s\" is asked of is no table", function, path, name);
-    for (size_t i = 0; plugin_param_at(run->plugin, at.fields, i, &p); i++)
-        if (!strcmp(p.name, name)) return (struct place){.type = p.type, .fields = p.fields, .element = p.element ? p.element : MB_ANY};
-    no_such_param(run, function, path, at.fields, name);
-    return at;
-}
-
-static struct place find_place(struct mb_run *run, const char *function, const char *path) {
-    struct place at = {.type = MB_TABLE, .fields = run->params};
-    static const struct mb_param none = {.name = NULL};
-    if (!path) author_error(run, "called %s with NULL for the parameter's name", function);
-    if (!at.fields) at.fields = &none;
-    for (const char *p = path; *p;) {
-        if (*p == '[') {
-            char *end;
-            strtoul(p + 1, &end, 10);
-            if (end == p + 1 || *end != ']') author_error(run, "called %s(\"%s\"): a number in brackets expected", function, path);
-            if (at.type != MB_LIST && at.type != MB_ANY) author_error(run, "called %s(\"%s\"), but that is no list", function, path);
-            at.type = at.type == MB_LIST ? at.element : MB_ANY;
-            p = end + 1;
-            continue;
-        }
-        if (*p == '.' && p > path) p++;
-        size_t n = strcspn(p, ".[");
-        char name[256];
-        if (!n || n >= sizeof name) author_error(run, "called %s(\"%s\"): a path such as a.b[0] expected", function, path);
-        memcpy(name, p, n);
-        name[n] = 0;
-        at = step_into(run, function, path, at, name);
-        p += n;
-    }
-    return at;
-}
-
-static enum mb_type value_kind(const struct value *v) {
-    static const enum mb_type kinds[] = {[VALUE_NONE] = 0, [VALUE_BOOL] = MB_BOOL, [VALUE_INT] = MB_INT, [VALUE_FLOAT] = MB_FLOAT,
-                                         [VALUE_STRING] = MB_STRING, [VALUE_LIST] = MB_LIST, [VALUE_TABLE] = MB_TABLE};
-    return kinds[v->type];
-}
-
-static const struct value *find_value(struct mb_run *run, const char *path) {
-    const struct value *v = value_at(&run->root, path);
-    return v && v->type != VALUE_NONE ? v : NULL;
-}
-
-static const struct value *given_value(struct mb_run *run, const char *function, const char *path) {
-    const struct value *v = find_value(run, path);
-    if (!v) author_error(run, "called %s(\"%s\"), which the rule doesn't give and which has no default: ask param_given first", function, path);
-    return v;
-}
-
-/* The value of a parameter that must be of one of the types in `wanted` (bits). */
-static const struct value *typed_value(struct mb_run *run, const char *function, const char *path, unsigned wanted) {
-    static const char *const words[] = {"", "a boolean", "an integer", "a float", "a string", "a choice", "a list", "a table", "any value"};
-    struct place at = find_place(run, function, path);
-    const struct value *v = given_value(run, function, path);
-    enum mb_type type = at.type == MB_ANY ? value_kind(v) : at.type;
-    bool any_number = at.type == MB_ANY && type == MB_INT && wanted & 1u << MB_FLOAT; /* 1.0 is written 1 */
-    if (!(wanted & 1u << type) && !any_number) author_error(run, "called %s(\"%s\"), which is %s", function, path, words[type]);
-    return v;
-}
-
-static int param_given(struct mb_run *run, const char *path) {
-    find_place(run, "param_given", path);
-    return find_value(run, path) != NULL;
-}
-
-static enum mb_type param_type(struct mb_run *run, const char *path) {
-    struct place at = find_place(run, "param_type", path);
-    const struct value *v = find_value(run, path);
-    if (!v) return 0;
-    return at.type == MB_ANY ? value_kind(v) : at.type;
-}
-
-static int param_bool(struct mb_run *run, const char *path) {
-    return typed_value(run, "param_bool", path, 1u << MB_BOOL)->boolean;
-}
-
-static int64_t param_int(struct mb_run *run, const char *path) {
-    return typed_value(run, "param_int", path, 1u << MB_INT)->integer;
-}
-
-static double param_float(struct mb_run *run, const char *path) {
-    return value_number(typed_value(run, "param_float", path, 1u << MB_FLOAT));
-}
-
-static const char *param_string(struct mb_run *run, const char *path) {
-    return typed_value(run, "param_string", path, 1u << MB_STRING | 1u << MB_ENUM)->string;
-}
-
-static size_t param_count(struct mb_run *run, const char *path) {
-    struct place at = find_place(run, "param_count", path);
-    if (at.type != MB_ANY && at.type != MB_LIST && at.type != MB_TABLE) author_error(run, "called param_count(\"%s\"), which is no list and no table", path);
-    const struct value *v = find_value(run, path);
-    if (!v) return 0;
-    if (v->type != VALUE_LIST && v->type != VALUE_TABLE) author_error(run, "called param_count(\"%s\"), which is no list and no table", path);
-    return v->count;
-}
-
-static const char *param_key(struct mb_run *run, const char *path, size_t i) {
-    struct place at = find_place(run, "param_key", path);
-    const struct value *v = find_value(run, path);
-    if ((at.type != MB_ANY && at.type != MB_TABLE) || (v && v->type != VALUE_TABLE)) author_error(run, "called param_key(\"%s\"), which is no table", path);
-    return v && i < v->count ? v->keys[i] : NULL;
-}
-
-static const char *param_json(struct mb_run *run, const char *path) {
-    struct buf b = {0};
-    find_place(run, "param_json", path);
-    value_write(*path ? given_value(run, "param_json", path) : &run->root, &b);
-    pthread_mutex_lock(&run->lock);
-    const char *text = arena_strndup(&run->arena, buf_str(&b), b.len);
-    pthread_mutex_unlock(&run->lock);
-    buf_free(&b);
-    return text;
-}
 
 /* -- inputs and outputs */
 
 static void find_role(struct mb_run *run, const char *function, const char *role, unsigned direction, struct mb_role *out) {
     const char *names[1000];
     size_t n = 0;
-    if (!role) author_error(run, "called %s with NULL for the role", function);
+    if (!role) host_author_error(run, "called %s with NULL for the role", function);
     for (size_t i = 0; plugin_role_at(run->plugin, run->roles, i, out); i++) {
         if (!(out->flags & direction)) continue;
         if (!strcmp(out->name, role)) return;
         if (n < 1000) names[n++] = out->name;
     }
     const char *near = mem_nearest(role, names, n);
-    author_error(run, "called %s(\"%s\"), an %s that it doesn't declare%s%s%s", function, role, direction == MB_INPUT ? "input" : "output", near ? "; did it mean \"" : "",
-                 near ? near : "", near ? "\"?" : "");
+    host_author_error(run, "called %s(\"%s\"), an %s that it doesn't declare%s%s%s", function, role,
+                      direction == MB_INPUT ? "input" : "output", near ? "; did it mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 static const struct worker_path *find_path(const struct worker_path *paths, uint32_t count, const char *role, size_t i) {
@@ -356,7 +177,8 @@ static const char *input_path(struct mb_run *run, const char *role, size_t i) {
 static const char *input_name(struct mb_run *run, const char *role, size_t i) {
     struct mb_role r;
     const struct worker_path *p = input_at(run, "input_name", role, i, &r);
-    if (!(r.flags & MB_NAMED)) author_error(run, "called input_name(\"%s\"), but only a role with MB_NAMED has names: they are part of the key there", role);
+    if (!(r.flags & MB_NAMED))
+        host_author_error(run, "called input_name(\"%s\"), but only a role with MB_NAMED has names: they are part of the key there", role);
     return p ? p->name : NULL;
 }
 
@@ -418,9 +240,9 @@ static const char *output_name(struct mb_run *run, const char *role, size_t i) {
 static const char *output_add(struct mb_run *run, const char *role, const char *name) {
     struct mb_role r;
     const struct worker_path *p = output_at(run, "output_add", role, 0, &r);
-    if (!(r.flags & MB_ADDS)) author_error(run, "called output_add(\"%s\"), but the role lacks MB_ADDS", role);
+    if (!(r.flags & MB_ADDS)) host_author_error(run, "called output_add(\"%s\"), but the role lacks MB_ADDS", role);
     if (!name || !*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, "..") || strlen(name) > 255)
-        author_error(run, "called output_add(\"%s\", \"%s\"): a plain file name expected", role, name ? name : "NULL");
+        host_author_error(run, "called output_add(\"%s\", \"%s\"): a plain file name expected", role, name ? name : "NULL");
     if (!p) return NULL;
     pthread_mutex_lock(&run->lock);
     send_message(run, MESSAGE_ADDED, "ss", role, name);
@@ -454,7 +276,7 @@ static uint64_t memory(struct mb_run *run) {
 }
 
 static const char *env(struct mb_run *run, const char *name) {
-    if (!name) author_error(run, "called env with NULL for the variable's name");
+    if (!name) host_author_error(run, "called env with NULL for the variable's name");
     for (const char *const *pair = run->request->env; pair && *pair; pair += 2)
         if (!strcmp(pair[0], name)) return pair[1];
     return run->socket < 0 ? getenv(name) : NULL; /* a subcommand is the user's own doing, with the user's environment */
@@ -514,7 +336,8 @@ static struct kept_metric *find_metric(struct mb_run *run, const char *name) {
 
 static void metric(struct mb_run *run, const char *name, double value) {
     only_in(run, "metric", IN_RUN);
-    if (!name || !*name || strlen(name) > 255) author_error(run, "called metric with a name of %zu bytes: 1 to 255 expected", name ? strlen(name) : 0);
+    if (!name || !*name || strlen(name) > 255)
+        host_author_error(run, "called metric with a name of %zu bytes: 1 to 255 expected", name ? strlen(name) : 0);
     pthread_mutex_lock(&run->lock);
     if (run->socket >= 0) {
         struct kept_metric *m = find_metric(run, name);
@@ -533,7 +356,8 @@ static void metric(struct mb_run *run, const char *name, double value) {
 
 static void send_text(struct mb_run *run, const char *function, unsigned hooks, enum message_type type, const char *text) {
     only_in(run, function, hooks);
-    if (!text || strlen(text) > (1u << 20)) author_error(run, "called %s with %s", function, text ? "a text of more than 1 MiB" : "NULL");
+    if (!text || strlen(text) > (1u << 20))
+        host_author_error(run, "called %s with %s", function, text ? "a text of more than 1 MiB" : "NULL");
     pthread_mutex_lock(&run->lock);
     if (run->socket >= 0) send_message(run, type, "s", text);
     pthread_mutex_unlock(&run->lock);
@@ -571,9 +395,11 @@ static const void *extension(const char *name) {
 
 static const struct mb_host host = {
     .size = sizeof(struct mb_host), .abi_major = MB_ABI_MAJOR, .abi_minor = MB_ABI_MINOR,
-    .param_given = param_given, .param_type = param_type, .param_bool = param_bool, .param_int = param_int, .param_float = param_float,
-    .param_string = param_string, .param_count = param_count, .param_key = param_key, .param_json = param_json,
-    .input_count = input_count, .input_path = input_path, .input_name = input_name, .input_digest = input_digest, .input_lineage = input_lineage,
+    .param_given = host_param_given, .param_type = host_param_type, .param_bool = host_param_bool, .param_int = host_param_int,
+        .param_float = host_param_float,
+    .param_string = host_param_string, .param_count = host_param_count, .param_key = host_param_key, .param_json = host_param_json,
+    .input_count = input_count, .input_path = input_path, .input_name = input_name, .input_digest = input_digest,
+        .input_lineage = input_lineage,
     .output_count = output_count, .output_path = output_path, .output_name = output_name, .output_add = output_add,
     .temp_folder = temp_folder, .checkpoint_folder = checkpoint_folder, .device = device, .cpus = cpus, .memory = memory, .env = env,
     .cancelled = cancelled, .dry_run = dry_run, .log = log_line, .progress = progress, .metric = metric, .discovered = discovered,
@@ -601,7 +427,8 @@ static int prepare(struct mb_run *run, const struct mb_plugin *p, const struct w
     pthread_mutex_init(&run->lock, NULL);
     pthread_mutex_init(&run->asking, NULL);
     run->root = (struct value){.type = VALUE_TABLE};
-    if (r->params && value_parse(r->params, strlen(r->params), &run->arena, &run->root, e)) return err_wrap(e, "the parameters can't be read");
+    if (r->params && value_parse(r->params, strlen(r->params), &run->arena, &run->root, e))
+        return err_wrap(e, "the parameters can't be read");
     return listen_for_stops(socket < 0, e);
 }
 
@@ -611,7 +438,8 @@ static int call_hook(struct mb_run *run, const struct mb_step *s, const char **m
     case WORKER_RUN: return s->run(&host, run);
     case WORKER_CHECK: return s->check ? s->check(&host, run) : (*missing = "check", MB_FAILED);
     case WORKER_FINGERPRINT: return s->fingerprint ? s->fingerprint(&host, run) : (*missing = "fingerprint", MB_FAILED);
-    case WORKER_EXPLAIN: return s->explain ? s->explain(&host, run, r->explain_role, r->before, r->after) : (*missing = "explain", MB_FAILED);
+    case WORKER_EXPLAIN: return s->explain ? s->explain(&host, run, r->explain_role, r->before, r->after)
+        : (*missing = "explain", MB_FAILED);
     }
     return MB_FAILED;
 }

@@ -1,10 +1,11 @@
 /* worker_private.h: what the files of the worker share.
  *
- *     worker.c           the engine's side: templates and runs, events, timeouts
+ *     worker.c           the engine's side: runs, events, timeouts
+ *     worker_template.c  the engine's side: spawner and templates
  *     worker_result.c    what became of a step, in words
  *     worker_spawner.c   the spawner and the templates: processes that fork others and see them end
  *     worker_step.c      a step's process: its surroundings, then its code
- *     worker_host.c      the host table that a plugin calls
+ *     worker_host.c      the host table that a plugin calls, worker_params.c its parameters
  *     worker_describe.c  loading a plugin and checking what it says of itself
  *     worker_command.c   a plugin's subcommand in the foreground
  *     worker_protocol.c  messages, worker_log.c logs

@@ -122,7 +122,8 @@ static enum worker_outcome judge(const struct worker_end *end, struct buf *messa
         return WORKER_FAILED;
     }
     if (WIFSIGNALED(end->wait_status)) return judge_signal(end, message);
-    buf_addf(message, "exited with status %d before its function returned: a plugin returns a status, it doesn't call exit()", WEXITSTATUS(end->wait_status));
+    buf_addf(message, "exited with status %d before its function returned: a plugin returns a status, it doesn't call exit()",
+             WEXITSTATUS(end->wait_status));
     return WORKER_FAILED;
 }
 

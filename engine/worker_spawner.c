@@ -2,10 +2,10 @@
  *
  *     engine ── spawner ── template of a plugin ── step ── what the step starts
  *
- * Both are *subreapers*: what loses its parent below them becomes their child, so nothing that a step started gets away. When a step ends, what
- * is left of its session is killed before the engine hears of it, since it could still write to the outputs. When the engine
- * ends, however it does, its sockets close; then templates kill everything below them and end, and the spawner sees to that. They are sessions
- * of their own, so Ctrl-C reaches the engine alone, which ends steps in good order.
+ * Both are *subreapers*: what loses its parent below them becomes their child, so nothing that a step started gets away. When a
+ * step ends, what is left of its session is killed before the engine hears of it, since it could still write to the outputs. When
+ * the engine ends, however it does, its sockets close; then templates kill everything below them and end, and the spawner sees to
+ * that. They are sessions of their own, so Ctrl-C reaches the engine alone, which ends steps in good order.
  */
 #include "sys.h"
 #include "worker_private.h"

@@ -33,9 +33,10 @@ extern char **environ;
 
 /* What a step sees without declaring it: where programs and libraries are, whose home it is, and what decides where something is found
  * or sent rather than what is made. */
-static const char *const passed[] = {"PATH", "HOME", "LD_LIBRARY_PATH", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "OPENBLAS_CORETYPE",
-                                     "OPENBLAS_L2_SIZE", "CUDA_VISIBLE_DEVICES", "CUDA_CACHE_PATH", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
-                                     "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"};
+static const char *const passed[] = {
+    "PATH", "HOME", "LD_LIBRARY_PATH", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "CUDA_VISIBLE_DEVICES",
+    "CUDA_CACHE_PATH", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE",
+    "SSL_CERT_DIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"};
 
 static bool is_passed(const char *variable) {
     size_t n = strcspn(variable, "=");
@@ -76,8 +77,8 @@ static int set_environment(const struct worker_request *r, struct err *e) {
 
 /* -- descriptors */
 
-/* Gives the step 0 from nowhere, 1 and 2 into its log, a jobserver's two under the numbers that MAKEFLAGS names, and behind all of these its
- * socket, and closes everything else. Programs that it executes inherit all but the socket. */
+/* Gives the step 0 from nowhere, 1 and 2 into its log, a jobserver's two under the numbers that MAKEFLAGS names, and behind all of these
+ * its socket, and closes everything else. Programs that it executes inherit all but the socket. */
 static int arrange_descriptors(const struct step_start *s, const struct worker_request *r, int *socket, struct err *e) {
     bool jobserver = r->jobserver[0] != r->jobserver[1] && s->fds[3] >= 0;
     int base = 3, moved[ORDER_FDS];
@@ -155,8 +156,8 @@ static const char **list_folders(const struct worker_request *r, struct arena *a
     return folders;
 }
 
-/* Reads: the inputs, and what stands already in a folder that the step adds to. Writes: the private folder of each output, in which the step may
- * have files of its own beside it, and its other two. */
+/* Reads: the inputs, and what stands already in a folder that the step adds to. Writes: the private folder of each output, in which the
+ * step may have files of its own beside it, and its other two. */
 static int enter_sandbox(const struct step_start *s, const struct worker_request *r, struct arena *a, struct err *e) {
     size_t more = 0, reads = 0, writes = 0;
     if (r->hook != WORKER_RUN || r->sandbox == SANDBOX_OFF) return 0;
@@ -178,7 +179,8 @@ static int enter_sandbox(const struct step_start *s, const struct worker_request
         fifo += strlen("--jobserver-auth=fifo:");
         write[writes++] = arena_strndup(a, fifo, strcspn(fifo, " "));
     }
-    struct sandbox_rules rules = {.read = read, .write = write, .list = list_folders(r, a), .read_all = step_flags(s->plugin, r->step) & MB_DISCOVERS, .network = r->network,
+    struct sandbox_rules rules = {.read = read, .write = write, .list = list_folders(r, a), .network = r->network,
+                                  .read_all = step_flags(s->plugin, r->step) & MB_DISCOVERS,
                                   .gpu = r->device && !strcmp(r->device, "cuda")};
     return sandbox_enter(s->sandbox, &rules, e) && r->sandbox == SANDBOX_REQUIRE ? -1 : 0;
 }

@@ -1,0 +1,96 @@
+/* worker_engine.h: what the files of the engine's side share (worker.c, worker_template.c).
+ *
+ * Everything is one epoll set and no thread. Reading changes what is known of a run or template; what follows (a run is finished, a
+ * template is given up) is done at one place after that, so that an event never sees half of it.
+ */
+#ifndef ENGINE_WORKER_ENGINE_H
+#define ENGINE_WORKER_ENGINE_H
+
+#include "sys.h"
+#include "worker_log.h"
+#include "worker_private.h"
+
+#define WORKER_CHUNK 65536
+#define WORKER_TURN_MOST (4 * WORKER_CHUNK) /* bytes that one descriptor may be read in a turn */
+#define WORKER_LOAD_NS 10000000000          /* how long a plugin may take to load */
+
+enum source_kind { SOURCE_SPAWNER, SOURCE_TEMPLATE, SOURCE_MESSAGES, SOURCE_LOG };
+
+/* A descriptor in the epoll set, and whose it is. */
+struct source {
+    enum source_kind kind;
+    int fd; /* -1: closed */
+    void *owner;
+};
+
+struct worker_template {
+    struct worker_template *next;
+    struct workers *workers;
+    uint32_t id, runs;
+    char *path;
+    struct file_stat stat;
+    struct source control;
+    int output;             /* what it prints while it loads */
+    struct buf in;
+    int64_t load_until_ns;  /* 0: it answered */
+    char *failed;           /* why the plugin can't be used */
+    char *descriptor;
+    bool too_slow;
+    bool ended;             /* the spawner said so: the whole tree below it is gone */
+    int wait_status;
+    bool retired;           /* nothing new runs in it */
+};
+
+struct worker_run {
+    struct worker_run *next, *previous;
+    struct workers *workers;
+    struct worker_template *template;
+    uint32_t id;
+    void *tag;
+    struct source messages, output;
+    struct buf in, out;
+    struct worker_log log;
+    struct worker_end end;
+    char *said_text, *protocol;
+    bool ended, said;
+    double seconds, user_seconds, system_seconds;
+    uint32_t reports;
+    int64_t started_ns, timeout_at_ns, kill_at_ns; /* 0: never */
+    bool asks, answered;    /* it waits for its lineage */
+};
+
+struct workers {
+    pid_t spawner;
+    int epoll;
+    struct source control;
+    struct buf in;
+    struct worker_template *templates;
+    struct worker_run *runs;
+    uint32_t next_id;
+    bool polling;
+};
+
+/* -- descriptors in the set */
+
+int source_open(struct workers *w, struct source *s, enum source_kind kind, int fd, void *owner, struct err *e);
+void source_want_write(struct workers *w, struct source *s, bool wanted);
+void source_close(struct source *s);
+/* Appends what can be read now, at most `most` bytes and a chunk: 1 if the other end is gone. */
+int worker_read_available(int fd, struct buf *in, size_t most);
+void worker_drop(struct buf *b, size_t n); /* the first n bytes */
+
+/* -- worker_template.c */
+
+void spawner_read(struct workers *w);
+/* The template for a plugin as it is on disk now, new or old. */
+int template_for(struct workers *w, const char *plugin_path, struct worker_template **out, struct err *e);
+void template_read(struct worker_template *t);
+/* A template that is gone is no error here: what it said before, or how it ended, will tell. */
+int template_order(struct worker_template *t, const struct worker_order *o, struct err *e);
+void template_end(struct worker_template *t); /* kills it, with what runs in it */
+bool template_gone(const struct worker_template *t);
+void template_free(struct worker_template *t);
+/* What follows from what was read: runs of a template that is gone are gone with it, and templates that nobody needs end. */
+void templates_settle(struct workers *w);
+
+#endif
