@@ -34,7 +34,8 @@ struct mbk_gemm {
     int64_t m, n, k, batch;
     const void *a, *b;
     void *c;
-    enum mbk_type a_type, b_type, c_type;  /* F32 F32 F32; BF16 BF16 BF16 or F32; fp8 fp8 BF16 or F32; I8 I8 I32; float blocks like a or F32 */
+    /* F32 F32 F32; BF16 BF16 BF16 or F32; fp8 fp8 BF16 or F32; I8 I8 I32; float blocks like a or F32 */
+    enum mbk_type a_type, b_type, c_type;
     int transpose_a, transpose_b;          /* stored as [k, m]; as [n, k] */
     int64_t lda, ldb, ldc;                 /* elements from stored row to stored row */
     int64_t stride_a, stride_b, stride_c;  /* elements from one of the batch to the next; 0: the same for all */
@@ -157,7 +158,8 @@ struct mbk_backend {
     int (*quantize_rows)(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *q, const struct mbk_tensor *scales);
     int (*quantize)(struct mbk *k, const struct mbk_tensor *x, float scale, const struct mbk_tensor *q);
     int (*dequantize_rows)(struct mbk *k, const struct mbk_tensor *q, const struct mbk_tensor *scales, const struct mbk_tensor *x);
-    int (*quantize_groups)(struct mbk *k, const struct mbk_tensor *x, int group, const struct mbk_tensor *q, const struct mbk_tensor *scales);
+    int (*quantize_groups)(struct mbk *k, const struct mbk_tensor *x, int group, const struct mbk_tensor *q,
+                           const struct mbk_tensor *scales);
     int (*dequantize_groups)(struct mbk *k, const struct mbk_tensor *q, const struct mbk_tensor *scales, int group,
                              const struct mbk_tensor *x);
     int (*quantize_blocks)(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *q);

@@ -45,7 +45,8 @@ int mbk_mismatch(struct mbk *k, const char *operation, const char *a_name, const
                  const struct mbk_tensor *b, const char *why)
 {
     char a_text[MBK_SHAPE_TEXT], b_text[MBK_SHAPE_TEXT];
-    return mbk_fail(k, "%s: %s is %s and %s is %s: %s", operation, a_name, mbk_shape_text(a, a_text), b_name, mbk_shape_text(b, b_text), why);
+    return mbk_fail(k, "%s: %s is %s and %s is %s: %s", operation, a_name, mbk_shape_text(a, a_text), b_name, mbk_shape_text(b, b_text),
+                    why);
 }
 
 int mbk_check_activation(struct mbk *k, const char *operation, enum mbk_activation f)
@@ -102,7 +103,8 @@ static int word_fails(const struct check *c, const struct word *w, const struct 
                  (int)w->shape_len, w->shape);
         return mbk_mismatch(c->k, c->operation, other->name, other->tensor, w->name, w->tensor, want);
     }
-    return mbk_fail(c->k, "%s: %s is %s, not [%.*s]: %s", c->operation, w->name, mbk_shape_text(w->tensor, text), (int)w->shape_len, w->shape,
+    return mbk_fail(c->k, "%s: %s is %s, not [%.*s]: %s", c->operation, w->name, mbk_shape_text(w->tensor, text), (int)w->shape_len,
+                    w->shape,
                     why);
 }
 

@@ -17,7 +17,8 @@ int mbk_activate_backward(struct mbk *k, enum mbk_activation f, const struct mbk
 }
 
 /* b like a, or one row that goes to all of a's. */
-static int check_pair(struct mbk *k, const char *operation, const struct mbk_tensor *a, const struct mbk_tensor *b, const struct mbk_tensor *c)
+static int check_pair(struct mbk *k, const char *operation, const struct mbk_tensor *a, const struct mbk_tensor *b,
+                      const struct mbk_tensor *c)
 {
     if (mbk_check(k, operation, "a:f[...] c:f[...]", a, c))
         return -1;

@@ -20,7 +20,8 @@ static int check_window(struct mbk *k, const char *operation, const struct mbk_w
         return mbk_fail(k, "%s: a window of %d × %d with stride %d, %d and padding %d, %d is none", operation, w->kernel_h, w->kernel_w,
                         w->stride_h, w->stride_w, w->pad_h, w->pad_w);
     if (w->pad_h >= w->kernel_h || w->pad_w >= w->kernel_w)
-        return mbk_fail(k, "%s: padding %d, %d must be less than the window's %d × %d", operation, w->pad_h, w->pad_w, w->kernel_h, w->kernel_w);
+        return mbk_fail(k, "%s: padding %d, %d must be less than the window's %d × %d", operation, w->pad_h, w->pad_w, w->kernel_h,
+                        w->kernel_w);
     int64_t out_h = mbk_window_out(x->shape[1], w->kernel_h, filled->stride_h, w->pad_h);
     int64_t out_w = mbk_window_out(x->shape[2], w->kernel_w, filled->stride_w, w->pad_w);
     if (y->shape[1] != out_h || y->shape[2] != out_w)
@@ -48,7 +49,8 @@ int mbk_conv2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tenso
 }
 
 int mbk_conv2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
-                        const struct mbk_tensor *dy, const struct mbk_tensor *dx, const struct mbk_tensor *dweight, const struct mbk_tensor *dbias)
+                        const struct mbk_tensor *dy, const struct mbk_tensor *dx, const struct mbk_tensor *dweight,
+                            const struct mbk_tensor *dbias)
 {
     struct mbk_window filled;
     if (mbk_check(k, "conv2d_backward", "x:f[N,H,W,I] weight:f[O,Y,X,I] dy:f[N,P,Q,O] dx?:f[N,H,W,I] dweight?:F[O,Y,X,I] dbias?:F[O]", x,

@@ -47,13 +47,15 @@ int mbk_distillation(struct mbk *k, const struct mbk_tensor *student, const stru
         check_classes(k, "distillation", student, losses))
         return -1;
     if (!(temperature > 0) || !(alpha >= 0 && alpha <= 1))
-        return mbk_fail(k, "distillation: the temperature %g is not above 0, or alpha %g not in [0, 1]", (double)temperature, (double)alpha);
+        return mbk_fail(k, "distillation: the temperature %g is not above 0, or alpha %g not in [0, 1]", (double)temperature,
+                        (double)alpha);
     if (!labels && alpha != 1)
         return mbk_fail(k, "distillation: labels are missing, and alpha is %g, not 1", (double)alpha);
     return mbk_count(losses) == 0 ? 0 : MBK_CALL(k, distillation, student, teacher, labels, temperature, alpha, scale, losses, dstudent);
 }
 
-int mbk_bpr(struct mbk *k, const struct mbk_tensor *positive, const struct mbk_tensor *negative, float scale, const struct mbk_tensor *losses,
+int mbk_bpr(struct mbk *k, const struct mbk_tensor *positive, const struct mbk_tensor *negative, float scale,
+            const struct mbk_tensor *losses,
             const struct mbk_tensor *dpositive, const struct mbk_tensor *dnegative)
 {
     if (mbk_check(k, "bpr", "positive:f[...] negative:f[R] losses:F32[R] dpositive?:f[R] dnegative?:f[R]", positive, negative, losses,

@@ -52,7 +52,8 @@ static int run(struct mbk *k, struct mbk_gemm *g)
 int mbk_matmul(struct mbk *k, const struct mbk_product *p)
 {
     const struct mbk_tensor *a = p->a, *b = p->b, *c = p->c;
-    if (mbk_check(k, "matmul", "a:*[...,M,K]", a) || mbk_check(k, "matmul", "b:*[...,K,N]", b) || mbk_check(k, "matmul", "c:*[...,M,N]", c) ||
+    if (mbk_check(k, "matmul", "a:*[...,M,K]", a) || mbk_check(k, "matmul", "b:*[...,K,N]", b) || mbk_check(k, "matmul", "c:*[...,M,N]",
+            c) ||
         mbk_check(k, "matmul", "bias?:F[N]", p->bias) || mbk_check_activation(k, "matmul", p->activation))
         return -1;
     struct mbk_gemm g = {

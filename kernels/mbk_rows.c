@@ -28,7 +28,8 @@ int mbk_layernorm_backward(struct mbk *k, const struct mbk_tensor *x, const stru
                            const struct mbk_tensor *dgamma, const struct mbk_tensor *dbeta)
 {
     if (mbk_check(k, "layernorm_backward",
-                  "x:f[...,C] gamma:f[C] mean:F32[R] rstd:F32[R] dy:f[...,C] dx?:f[...,C] dgamma?:F[C] dbeta?:F[C]", x, gamma, mean, rstd, dy,
+                  "x:f[...,C] gamma:f[C] mean:F32[R] rstd:F32[R] dy:f[...,C] dx?:f[...,C] dgamma?:F[C] dbeta?:F[C]", x, gamma, mean, rstd,
+                      dy,
                   dx, dgamma, dbeta))
         return -1;
     return mbk_count(x) == 0 ? 0 : MBK_CALL(k, layernorm_backward, x, gamma, mean, rstd, dy, dx, dgamma, dbeta);

@@ -31,7 +31,8 @@ int mbk_rope(struct mbk *k, const struct mbk_tensor *x, int64_t start, float bas
 
 static int check_attention(struct mbk *k, const char *operation, const struct mbk_attention *a, struct mbk_attention *filled)
 {
-    if (mbk_check(k, operation, "q:f[B,T,H,D] keys:f[B,S,G,D] values:f[B,S,G,D] lengths?:I32[B] out:f[B,T,H,D] lse?:F32[B,H,T]", a->q, a->keys,
+    if (mbk_check(k, operation, "q:f[B,T,H,D] keys:f[B,S,G,D] values:f[B,S,G,D] lengths?:I32[B] out:f[B,T,H,D] lse?:F32[B,H,T]", a->q,
+                  a->keys,
                   a->values, a->lengths, a->out, a->lse))
         return -1;
     int64_t heads = a->q->shape[2], groups = a->keys->shape[2];
@@ -65,7 +66,8 @@ int mbk_attend_backward(struct mbk *k, const struct mbk_attention *a, const stru
 {
     struct mbk_attention filled;
     if (check_attention(k, "attend_backward", a, &filled) ||
-        mbk_check(k, "attend_backward", "q:f[B,T,H,D] keys:f[B,S,G,D] dout:f[B,T,H,D] dq:f[B,T,H,D] dkeys:f[B,S,G,D] dvalues:f[B,S,G,D]", a->q,
+        mbk_check(k, "attend_backward", "q:f[B,T,H,D] keys:f[B,S,G,D] dout:f[B,T,H,D] dq:f[B,T,H,D] dkeys:f[B,S,G,D] dvalues:f[B,S,G,D]",
+                  a->q,
                   a->keys, dout, dq, dkeys, dvalues))
         return -1;
     if (!a->lse)

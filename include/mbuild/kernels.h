@@ -6,8 +6,8 @@
  * message in mbk_error that names both shapes. Shapes with a 0 in them are fine and do nothing.
  *
  * Tensors are dense and row-major, last dimension fastest; a view is a tensor whose `data` points into another, at any
- * element. Operations never allocate what they return: the caller gives every output. An output may be an input only where "in place" is said.
- * Gradients are *added* to what a `d…` tensor of parameters holds, so that micro-batches accumulate; gradients of
+ * element. Operations never allocate what they return: the caller gives every output. An output may be an input only where "in place" is
+ * said. Gradients are *added* to what a `d…` tensor of parameters holds, so that micro-batches accumulate; gradients of
  * activations are overwritten. A NULL tensor means "not wanted" where the comment says optional.
  *
  * "float" below is float32 or bfloat16, the same for all operands unless said; sums, statistics and losses are kept in
@@ -49,7 +49,8 @@ struct mbk_tensor mbk_tensor4(void *data, enum mbk_type type, int64_t a, int64_t
 int64_t mbk_count(const struct mbk_tensor *t);         /* elements */
 size_t mbk_bytes(const struct mbk_tensor *t);          /* of its data; block types: whole blocks */
 struct mbk_tensor mbk_rows(const struct mbk_tensor *t, int64_t first, int64_t count); /* a view along the first dimension */
-struct mbk_tensor mbk_reshaped(const struct mbk_tensor *t, int rank, const int64_t *shape); /* the same data; counts must agree, else data is NULL */
+/* the same data; counts must agree, else data is NULL */
+struct mbk_tensor mbk_reshaped(const struct mbk_tensor *t, int rank, const int64_t *shape);
 const char *mbk_type_name(enum mbk_type type);         /* "F32", as safetensors has it */
 
 /* -- Streams. */
@@ -112,16 +113,20 @@ int mbk_linear_backward(struct mbk *k, const struct mbk_tensor *x, const struct 
 /* -- Elementwise. In place is fine. */
 int mbk_activate(struct mbk *k, enum mbk_activation f, const struct mbk_tensor *x, const struct mbk_tensor *y);
 /* dx = dy · f'(x), x what went into the activation. */
-int mbk_activate_backward(struct mbk *k, enum mbk_activation f, const struct mbk_tensor *x, const struct mbk_tensor *dy, const struct mbk_tensor *dx);
-int mbk_add(struct mbk *k, const struct mbk_tensor *a, const struct mbk_tensor *b, const struct mbk_tensor *c); /* c = a + b; b may be [last dimension] */
+int mbk_activate_backward(struct mbk *k, enum mbk_activation f, const struct mbk_tensor *x, const struct mbk_tensor *dy,
+                          const struct mbk_tensor *dx);
+/* c = a + b; b may be [last dimension] */
+int mbk_add(struct mbk *k, const struct mbk_tensor *a, const struct mbk_tensor *b, const struct mbk_tensor *c);
 int mbk_multiply(struct mbk *k, const struct mbk_tensor *a, const struct mbk_tensor *b, const struct mbk_tensor *c);
 int mbk_scale(struct mbk *k, float factor, const struct mbk_tensor *x); /* x = factor · x */
 int mbk_axpy(struct mbk *k, float factor, const struct mbk_tensor *x, const struct mbk_tensor *y); /* y += factor · x */
-int mbk_cast(struct mbk *k, const struct mbk_tensor *from, const struct mbk_tensor *to); /* among floats (fp8 too) and integers; round to nearest even, saturating to integers and fp8 */
-/* y = x · mask / (1 − rate), mask from Philox4x32-10 (Salmon et al., SC 2011): element i uses word i % 4 of counter offset + i / 4 under key
- * `seed`, and is kept if word / 2³² ≥ rate. Backward is the same call on dy. In place is fine. */
+/* among floats (fp8 too) and integers; round to nearest even, saturating to integers and fp8 */
+int mbk_cast(struct mbk *k, const struct mbk_tensor *from, const struct mbk_tensor *to);
+/* y = x · mask / (1 − rate), mask from Philox4x32-10 (Salmon et al., SC 2011): element i uses word i % 4 of counter offset + i / 4 under
+ * key `seed`, and is kept if word / 2³² ≥ rate. Backward is the same call on dy. In place is fine. */
 int mbk_dropout(struct mbk *k, float rate, uint64_t seed, uint64_t offset, const struct mbk_tensor *x, const struct mbk_tensor *y);
-int mbk_random_normal(struct mbk *k, float mean, float deviation, uint64_t seed, uint64_t offset, const struct mbk_tensor *x); /* Box-Muller on the same counters */
+/* Box-Muller on the same counters */
+int mbk_random_normal(struct mbk *k, float mean, float deviation, uint64_t seed, uint64_t offset, const struct mbk_tensor *x);
 int mbk_random_uniform(struct mbk *k, float least, float most, uint64_t seed, uint64_t offset, const struct mbk_tensor *x);
 /* The generator itself, on the host: four words of counter (offset) under key `seed`. */
 void mbk_philox(uint64_t seed, uint64_t offset, uint32_t out[4]);
@@ -133,10 +138,13 @@ struct mbk_window {
 int mbk_conv2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
                const struct mbk_tensor *bias, enum mbk_activation f, const struct mbk_tensor *before, const struct mbk_tensor *y);
 int mbk_conv2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
-                        const struct mbk_tensor *dy, const struct mbk_tensor *dx, const struct mbk_tensor *dweight, const struct mbk_tensor *dbias);
+                        const struct mbk_tensor *dy, const struct mbk_tensor *dx, const struct mbk_tensor *dweight,
+                            const struct mbk_tensor *dbias);
+/* argmax I32 like y, optional: the element's index in x's image [H, W, C]; the first of equals; NaN counts as greatest. */
 int mbk_maxpool2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *y,
-                  const struct mbk_tensor *argmax /* I32 like y, optional: the element's index in x's image [H, W, C]; the first of equals; NaN counts as greatest */);
-int mbk_maxpool2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *argmax, const struct mbk_tensor *dy, const struct mbk_tensor *dx);
+                  const struct mbk_tensor *argmax);
+int mbk_maxpool2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *argmax, const struct mbk_tensor *dy,
+                           const struct mbk_tensor *dx);
 int mbk_avgpool2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *y); /* padding counts */
 int mbk_avgpool2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *dy, const struct mbk_tensor *dx);
 int64_t mbk_window_out(int64_t in, int kernel, int stride, int pad); /* the size that comes out of a window */
@@ -150,11 +158,14 @@ int mbk_layernorm(struct mbk *k, const struct mbk_tensor *x, const struct mbk_te
 int mbk_layernorm_backward(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *gamma, const struct mbk_tensor *mean,
                            const struct mbk_tensor *rstd, const struct mbk_tensor *dy, const struct mbk_tensor *dx,
                            const struct mbk_tensor *dgamma, const struct mbk_tensor *dbeta);
-int mbk_rmsnorm(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *gamma, float eps, const struct mbk_tensor *y, const struct mbk_tensor *rstd);
+int mbk_rmsnorm(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *gamma, float eps, const struct mbk_tensor *y,
+                const struct mbk_tensor *rstd);
 int mbk_rmsnorm_backward(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *gamma, const struct mbk_tensor *rstd,
                          const struct mbk_tensor *dy, const struct mbk_tensor *dx, const struct mbk_tensor *dgamma);
-int mbk_argmax(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *out /* I32 [R] */); /* the first of equals; NaN counts as greatest */
-int mbk_top_k(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *values /* [R, n] */, const struct mbk_tensor *indices /* I32 */); /* descending, ties by index */
+int mbk_argmax(struct mbk *k, const struct mbk_tensor *x,
+               const struct mbk_tensor *out /* I32 [R] */); /* the first of equals; NaN counts as greatest */
+int mbk_top_k(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *values /* [R, n] */,
+              const struct mbk_tensor *indices /* I32 */); /* descending, ties by index */
 int mbk_sum_rows(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *out /* [C], added to */);
 int mbk_sum(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *out /* F32 scalar, set */);
 int mbk_min_max(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *out /* F32 [2], set; NaN if there is one */);
@@ -166,23 +177,27 @@ int mbk_histogram(struct mbk *k, const struct mbk_tensor *x, float least, float 
  * A label of -100 is a row that doesn't count: loss and gradient 0. */
 int mbk_cross_entropy(struct mbk *k, const struct mbk_tensor *logits /* [R, C] */, const struct mbk_tensor *labels /* I32 [R] */,
                       float smoothing, float scale, const struct mbk_tensor *losses, const struct mbk_tensor *dlogits);
-int mbk_bce_with_logits(struct mbk *k, const struct mbk_tensor *logits /* [R, C] */, const struct mbk_tensor *targets /* F32, like logits */,
+int mbk_bce_with_logits(struct mbk *k, const struct mbk_tensor *logits /* [R, C] */,
+                        const struct mbk_tensor *targets /* F32, like logits */,
                         float scale, const struct mbk_tensor *losses /* the mean over C */, const struct mbk_tensor *dlogits);
 int mbk_mse(struct mbk *k, const struct mbk_tensor *x /* [R, C] */, const struct mbk_tensor *targets /* F32 */, float scale,
             const struct mbk_tensor *losses /* the mean over C */, const struct mbk_tensor *dx);
-/* Hinton, Vinyals, Dean 2015: alpha · T² · KL(softmax(teacher/T) ‖ softmax(student/T)) + (1 − alpha) · cross-entropy(student, labels). labels
- * may be NULL if alpha is 1. */
+/* Hinton, Vinyals, Dean 2015: alpha · T² · KL(softmax(teacher/T) ‖ softmax(student/T)) + (1 − alpha) · cross-entropy(student, labels).
+ * labels may be NULL if alpha is 1. */
 int mbk_distillation(struct mbk *k, const struct mbk_tensor *student, const struct mbk_tensor *teacher, const struct mbk_tensor *labels,
                      float temperature, float alpha, float scale, const struct mbk_tensor *losses, const struct mbk_tensor *dstudent);
 /* Rendle et al. 2009 (BPR): −log σ(positive − negative), each [R]. */
-int mbk_bpr(struct mbk *k, const struct mbk_tensor *positive, const struct mbk_tensor *negative, float scale, const struct mbk_tensor *losses,
+int mbk_bpr(struct mbk *k, const struct mbk_tensor *positive, const struct mbk_tensor *negative, float scale,
+            const struct mbk_tensor *losses,
             const struct mbk_tensor *dpositive, const struct mbk_tensor *dnegative);
 
 /* -- Sequences. */
 /* y[r] = table[ids[r]]: ids I32 [R], table [V, C], y [R, C]. An id outside the table is an error where the host can see it, else NaN. */
 int mbk_embedding(struct mbk *k, const struct mbk_tensor *table, const struct mbk_tensor *ids, const struct mbk_tensor *y);
-int mbk_embedding_backward(struct mbk *k, const struct mbk_tensor *ids, const struct mbk_tensor *dy, const struct mbk_tensor *dtable /* added to; same bits every time */);
-/* Rotary positions (Su et al. 2021) in Llama's layout (halves, not pairs): x [B, T, H, D] in place; positions start + t. sign −1 is backward. */
+int mbk_embedding_backward(struct mbk *k, const struct mbk_tensor *ids, const struct mbk_tensor *dy,
+                           const struct mbk_tensor *dtable /* added to; same bits every time */);
+/* Rotary positions (Su et al. 2021) in Llama's layout (halves, not pairs): x [B, T, H, D] in place; positions start + t. sign −1 is
+ * backward. */
 int mbk_rope(struct mbk *k, const struct mbk_tensor *x, int64_t start, float base, int sign);
 /* Attention (Vaswani et al. 2017; blocked as Dao et al. 2022: no whole score matrix). q [B, T, H, D]; keys, values [B, S, G, D] with H a
  * multiple of G (grouped heads). lengths I32 [B] (optional): how many keys of each row are real, counted from the left. causal: query t
@@ -197,8 +212,8 @@ struct mbk_attention {
 int mbk_attend(struct mbk *k, const struct mbk_attention *a);
 int mbk_attend_backward(struct mbk *k, const struct mbk_attention *a, const struct mbk_tensor *dout, const struct mbk_tensor *dq,
                         const struct mbk_tensor *dkeys, const struct mbk_tensor *dvalues);
-/* One token from each row of logits [R, V], for generation; ids I32 [R]. temperature 0: the greatest. top_k 0, top_p 1: no limit. Row r draws from
- * counter offset + r. */
+/* One token from each row of logits [R, V], for generation; ids I32 [R]. temperature 0: the greatest. top_k 0, top_p 1: no limit. Row r
+ * draws from counter offset + r. */
 int mbk_sample(struct mbk *k, const struct mbk_tensor *logits, float temperature, int top_k, float top_p, uint64_t seed, uint64_t offset,
                const struct mbk_tensor *ids);
 
@@ -210,8 +225,8 @@ struct mbk_parameter {
     struct mbk_tensor first, second; /* F32 moments; SGD uses the first alone */
     float decay;                  /* weight decay of this one (0 for biases and norms) */
 };
-/* AdamW (Loshchilov and Hutter 2019), decay decoupled: p −= lr · (m̂ / (√v̂ + eps) + decay · p); `coupled`: decay · p is added to the gradient
- * instead (Adam with L2). step counts from 1. The gradient is first multiplied by `gradient_scale`. */
+/* AdamW (Loshchilov and Hutter 2019), decay decoupled: p −= lr · (m̂ / (√v̂ + eps) + decay · p); `coupled`: decay · p is added to the
+ * gradient instead (Adam with L2). step counts from 1. The gradient is first multiplied by `gradient_scale`. */
 struct mbk_adam {
     float lr, beta1, beta2, eps;
     int coupled;
@@ -229,23 +244,29 @@ struct mbk_sgd {
 };
 int mbk_sgd(struct mbk *k, const struct mbk_sgd *o, struct mbk_parameter *parameters, int count);
 /* The 2-norm over all gradients, F32 scalar; and the factor min(1, most / (norm + 1e-6)) that clips it. Either may be NULL. */
-int mbk_gradient_norm(struct mbk *k, const struct mbk_parameter *parameters, int count, float most, const struct mbk_tensor *norm, const struct mbk_tensor *scale);
+int mbk_gradient_norm(struct mbk *k, const struct mbk_parameter *parameters, int count, float most, const struct mbk_tensor *norm,
+                      const struct mbk_tensor *scale);
 int mbk_zero_gradients(struct mbk *k, struct mbk_parameter *parameters, int count);
-/* Abadi et al. 2016: gradients [B, P] of single examples: each row scaled to norm ≤ most, summed into `sum` [P] (added), plus noise of deviation
- * `noise` · most, Philox as above. */
-int mbk_private_sum(struct mbk *k, const struct mbk_tensor *gradients, float most, float noise, uint64_t seed, uint64_t offset, const struct mbk_tensor *sum);
+/* Abadi et al. 2016: gradients [B, P] of single examples: each row scaled to norm ≤ most, summed into `sum` [P] (added), plus noise of
+ * deviation `noise` · most, Philox as above. */
+int mbk_private_sum(struct mbk *k, const struct mbk_tensor *gradients, float most, float noise, uint64_t seed, uint64_t offset,
+                    const struct mbk_tensor *sum);
 
 /* -- Quantization. Symmetric, q = round-to-nearest-even(x / scale), scale = max|x| / 127 (a row of zeros: scale 1). */
-int mbk_quantize_rows(struct mbk *k, const struct mbk_tensor *x /* float [R, C] */, const struct mbk_tensor *q /* I8 */, const struct mbk_tensor *scales /* F32 [R], set */);
-int mbk_quantize(struct mbk *k, const struct mbk_tensor *x, float scale, const struct mbk_tensor *q /* I8: one given scale for all; beyond ±127 saturates, NaN gives 0 */);
+int mbk_quantize_rows(struct mbk *k, const struct mbk_tensor *x /* float [R, C] */, const struct mbk_tensor *q /* I8 */,
+                      const struct mbk_tensor *scales /* F32 [R], set */);
+int mbk_quantize(struct mbk *k, const struct mbk_tensor *x, float scale,
+                 const struct mbk_tensor *q /* I8: one given scale for all; beyond ±127 saturates, NaN gives 0 */);
 int mbk_dequantize_rows(struct mbk *k, const struct mbk_tensor *q, const struct mbk_tensor *scales, const struct mbk_tensor *x);
 /* y = activation(x_scales[r] · w_scales[o] · (x wᵀ) + bias): x I8 [R, I], w I8 [O, I]; x_scales F32 [R] or scalar; y float32 or bfloat16. */
 int mbk_linear_int8(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *x_scales, const struct mbk_tensor *w,
                     const struct mbk_tensor *w_scales, const struct mbk_tensor *bias, enum mbk_activation f, const struct mbk_tensor *y);
 /* 4-bit weights in groups along the last dimension: q I4 [O, I], scales F32 [O, I / group]. */
 int mbk_quantize_groups(struct mbk *k, const struct mbk_tensor *x, int group, const struct mbk_tensor *q, const struct mbk_tensor *scales);
-int mbk_dequantize_groups(struct mbk *k, const struct mbk_tensor *q, const struct mbk_tensor *scales, int group, const struct mbk_tensor *x);
-int mbk_linear_int4(struct mbk *k, const struct mbk_tensor *x /* float */, const struct mbk_tensor *w, const struct mbk_tensor *scales, int group,
+int mbk_dequantize_groups(struct mbk *k, const struct mbk_tensor *q, const struct mbk_tensor *scales, int group,
+                          const struct mbk_tensor *x);
+int mbk_linear_int4(struct mbk *k, const struct mbk_tensor *x /* float */, const struct mbk_tensor *w, const struct mbk_tensor *scales,
+                    int group,
                     const struct mbk_tensor *bias, enum mbk_activation f, const struct mbk_tensor *y);
 /* To and from GGUF's blocks (ggml-common.h, ggml-quants.c); the last dimension is a multiple of the block. */
 int mbk_quantize_blocks(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *q);

@@ -1,4 +1,5 @@
-/* activate.c: activations, forward beside backward. Others reach the loops by cpu_activation: products apply them to what they have made. */
+/* activate.c: activations, forward beside backward. Others reach the loops by cpu_activation: products apply them to what they have
+ * made. */
 #include "activate.h"
 #include "vec_math.h"
 

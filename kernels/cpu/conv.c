@@ -1,7 +1,7 @@
 /* conv.c: convolution as a product, forward beside backward.
  *
- * Each window of x is laid out as a row (im2col); y is these rows times the weights, which already lie as [O, KH · KW · I]. Rows are made for a
- * few images at a time, so that the scratch stays small. A 1 × 1 window with stride 1 needs no rows: x is them.
+ * Each window of x is laid out as a row (im2col); y is these rows times the weights, which already lie as [O, KH · KW · I]. Rows are made
+ * for a few images at a time, so that the scratch stays small. A 1 × 1 window with stride 1 needs no rows: x is them.
  * Backward: dweight is dyᵀ times the rows; dx gathers for each row of an image what windows took from it, in a fixed order.
  */
 #include "cpu.h"
@@ -17,7 +17,8 @@ struct conv {
     int64_t images_at_once;
 };
 
-static struct conv describe(const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight, const struct mbk_tensor *y)
+static struct conv describe(const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
+                            const struct mbk_tensor *y)
 {
     struct conv c = {
         .w = w, .images = x->shape[0], .height = x->shape[1], .width = x->shape[2], .in = x->shape[3],
@@ -101,7 +102,8 @@ int cpu_conv2d(struct mbk *k, const struct mbk_window *w, const struct mbk_tenso
         struct mbk_gemm g = {
             .m = images * c.out_height * c.out_width, .n = c.out, .k = c.row, .batch = 1, .a = unfold(k, &c, x->data, first, images, rows),
             .b = weight->data, .c = (char *)y->data + done, .a_type = x->type, .b_type = x->type, .c_type = x->type, .transpose_b = 1,
-            .lda = c.row, .ldb = c.row, .ldc = c.out, .alpha = 1, .bias = bias ? bias->data : NULL, .bias_type = bias ? bias->type : MBK_F32,
+            .lda = c.row, .ldb = c.row, .ldc = c.out, .alpha = 1, .bias = bias ? bias->data : NULL,
+                .bias_type = bias ? bias->type : MBK_F32,
             .activation = f, .before = before ? (char *)before->data + done : NULL,
         };
         failed = cpu_gemm(k, &g);
@@ -161,7 +163,8 @@ static int backward_input(struct mbk *k, const struct conv *c, const struct mbk_
         struct mbk_gemm g = {
             .m = images * c->out_height * c->out_width, .n = c->row, .k = c->out, .batch = 1,
             .a = (const char *)dy->data + (size_t)(first * c->out_height * c->out_width * c->out) * c->size, .b = weight->data,
-            .c = c->direct ? f.dx.data : rows, .a_type = dy->type, .b_type = dy->type, .c_type = c->direct ? dx->type : MBK_F32, .lda = c->out,
+            .c = c->direct ? f.dx.data : rows, .a_type = dy->type, .b_type = dy->type, .c_type = c->direct ? dx->type : MBK_F32,
+                .lda = c->out,
             .ldb = c->row, .ldc = c->row, .alpha = 1,
         };
         failed = cpu_gemm(k, &g);
@@ -201,7 +204,8 @@ static int backward_weight(struct mbk *k, const struct conv *c, const struct mbk
 }
 
 int cpu_conv2d_backward(struct mbk *k, const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *weight,
-                        const struct mbk_tensor *dy, const struct mbk_tensor *dx, const struct mbk_tensor *dweight, const struct mbk_tensor *dbias)
+                        const struct mbk_tensor *dy, const struct mbk_tensor *dx, const struct mbk_tensor *dweight,
+                            const struct mbk_tensor *dbias)
 {
     struct conv c = describe(w, x, weight, dy);
     if (dweight && backward_weight(k, &c, x, dy, dweight))

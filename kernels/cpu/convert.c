@@ -1,7 +1,7 @@
 /* convert.c: elements of one type as those of another.
  *
- * Between float32 and bfloat16 by loops of their own. All others go through double, which holds every float and, of the integers, all up to 2^53:
- * integers among themselves and to float32 and float64 go directly. The small floats are rounded straight from the double.
+ * Between float32 and bfloat16 by loops of their own. All others go through double, which holds every float and, of the integers, all up
+ * to 2^53: integers among themselves and to float32 and float64 go directly. The small floats are rounded straight from the double.
  */
 #include "cpu.h"
 

@@ -51,7 +51,8 @@ CPU_CLONES static int32_t row_sum(const int8_t *x, int64_t n)
 /* A whole panel whose rows are fours of bytes at multiples of four: moved as words. */
 static int pack_words(const struct work *w, int64_t panel, int8_t *to)
 {
-    int64_t width = w->kernel->columns_most, column = w->first_column + panel * width, n = least(width, w->first_column + w->columns - column);
+    int64_t width = w->kernel->columns_most, column = w->first_column + panel * width, n = least(width,
+            w->first_column + w->columns - column);
     const int8_t *from = w->b + column * w->ldb;
     if (!w->words || !w->transposed_b || w->k % 4 || w->ldb % 4 || (uintptr_t)from % 4)
         return 0;
@@ -118,7 +119,8 @@ static const int8_t *place_a(const struct work *w, int64_t row, int64_t rows, in
     return buffer;
 }
 
-CPU_CLONES static void rescale_loop(const int32_t *sums, const int32_t *column_sums, float a_scale, const float *b_scales, float *y, int64_t n)
+CPU_CLONES static void rescale_loop(const int32_t *sums, const int32_t *column_sums, float a_scale, const float *b_scales, float *y,
+                                    int64_t n)
 {
     CPU_LOOP(j, n)
         y[j] = (float)(sums[j] - column_sums[j]) * (a_scale * b_scales[j]);

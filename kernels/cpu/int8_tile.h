@@ -37,7 +37,8 @@ TARGET static inline __attribute__((always_inline)) void NAME(tile_of)(const str
     const int8_t *a = t->a, *b = t->b;
     int64_t a_row = t->a_row;
     for (int64_t p = 0; p < t->steps; p++) {
-        V column0 = V_LOAD(b), column1 = vectors > 1 ? V_LOAD(b + WIDTH * 4) : column0, column2 = vectors > 2 ? V_LOAD(b + WIDTH * 8) : column0;
+        V column0 = V_LOAD(b), column1 = vectors > 1 ? V_LOAD(b + WIDTH * 4) : column0,
+            column2 = vectors > 2 ? V_LOAD(b + WIDTH * 8) : column0;
         EACH_ROW(DOT)
         a += 4;
         b += VECTORS * WIDTH * 4;

@@ -153,7 +153,8 @@ int cpu_mse(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *
 /* -- Distillation. */
 
 /* Σ p (log p − log q) with p = e^((t − t_most) / T) / p_sum as it stands in `p`; `offset` is log q_sum − log p_sum. p = 0 counts as 0. */
-static float divergence(const float *p, float p_sum, const float *t, float t_most, const float *s, float s_most, float inverse, float offset,
+static float divergence(const float *p, float p_sum, const float *t, float t_most, const float *s, float s_most, float inverse,
+                        float offset,
                         int64_t n)
 {
     float sum = 0;

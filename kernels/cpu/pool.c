@@ -1,4 +1,5 @@
-/* pool.c: greatest and mean of windows, forward beside backward. Channels are the inner loop. Backward each thread has images of its own. */
+/* pool.c: greatest and mean of windows, forward beside backward. Channels are the inner loop. Backward each thread has images of its
+ * own. */
 #include "cpu.h"
 
 struct pool {
@@ -10,7 +11,8 @@ struct pool {
     int64_t own_size;
 };
 
-static struct pool describe(const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *y, const struct mbk_tensor *argmax)
+static struct pool describe(const struct mbk_window *w, const struct mbk_tensor *x, const struct mbk_tensor *y,
+                            const struct mbk_tensor *argmax)
 {
     return (struct pool){ .w = w, .x = x, .y = y, .argmax = argmax ? argmax->data : NULL, .height = x->shape[1], .width = x->shape[2],
                           .channels = x->shape[3], .out_height = y->shape[1], .out_width = y->shape[2] };

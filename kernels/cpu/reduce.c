@@ -124,7 +124,8 @@ CPU_CLONES static void add_row_to(float *sum, const float *x, int64_t n)
 CPU_CLONES static void add_eight_rows_to(float *sum, const float *x, int64_t row, int64_t n)
 {
     CPU_LOOP(i, n)
-        sum[i] = sum[i] + x[i] + x[i + row] + x[i + 2 * row] + x[i + 3 * row] + x[i + 4 * row] + x[i + 5 * row] + x[i + 6 * row] + x[i + 7 * row];
+        sum[i] = sum[i] + x[i] + x[i + row] + x[i + 2 * row] + x[i + 3 * row] + x[i + 4 * row] + x[i + 5 * row] + x[i + 6 * row] + x[i
+                + 7 * row];
 }
 
 struct rows {

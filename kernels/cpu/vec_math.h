@@ -99,7 +99,8 @@ VEC_MATH float vec_sigmoid(float x)
     return 1.0f / (1.0f + vec_exp(-x));
 }
 
-/* Sums over a row go into 16 lanes, element i to lane i % 16, which are joined in a fixed order: vectors of any width give the same bits. */
+/* Sums over a row go into 16 lanes, element i to lane i % 16, which are joined in a fixed order: vectors of any width give the same
+ * bits. */
 enum { VEC_LANES = 16 };
 
 VEC_MATH float vec_join(float lane[VEC_LANES])

@@ -17,7 +17,8 @@ double ref_activation(enum mbk_activation f, double x)
     return x;
 }
 
-void ref_matmul(int64_t m, int64_t n, int64_t k, double alpha, const double *a, int transpose_a, const double *b, int transpose_b, double beta,
+void ref_matmul(int64_t m, int64_t n, int64_t k, double alpha, const double *a, int transpose_a, const double *b, int transpose_b,
+                double beta,
                 double *c, double *magnitude)
 {
     for (int64_t i = 0; i < m; i++)

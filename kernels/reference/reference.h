@@ -13,7 +13,8 @@
 double ref_activation(enum mbk_activation f, double x);
 
 /* c[m, n] = alpha op(a) op(b) + beta c; magnitude (optional) the same with |a|, |b|, |c|: what rounding errors are measured by. */
-void ref_matmul(int64_t m, int64_t n, int64_t k, double alpha, const double *a, int transpose_a, const double *b, int transpose_b, double beta,
+void ref_matmul(int64_t m, int64_t n, int64_t k, double alpha, const double *a, int transpose_a, const double *b, int transpose_b,
+                double beta,
                 double *c, double *magnitude);
 
 /* Images, NHWC. y [images, out_h, out_w, out]. */

@@ -111,7 +111,8 @@ uint32_t ref_random_word(uint64_t seed, uint64_t offset, uint64_t i)
             key[1] += 0xBB67AE85u;
         }
         uint64_t left = (uint64_t)c[0] * 0xD2511F53u, right = (uint64_t)c[2] * 0xCD9E8D57u;
-        uint32_t next[4] = { (uint32_t)(right >> 32) ^ c[1] ^ key[0], (uint32_t)right, (uint32_t)(left >> 32) ^ c[3] ^ key[1], (uint32_t)left };
+        uint32_t next[4] = { (uint32_t)(right >> 32) ^ c[1] ^ key[0], (uint32_t)right, (uint32_t)(left >> 32) ^ c[3] ^ key[1],
+                             (uint32_t)left };
         for (int j = 0; j < 4; j++)
             c[j] = next[j];
     }

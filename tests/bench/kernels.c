@@ -1,8 +1,9 @@
-/* kernels.c: how near the operations are to what the machine can do. A line a measure: name, ours, peer, ratio (ours / peer), parted by tabs.
+/* kernels.c: how near the operations are to what the machine can do. A line a measure: name, ours, peer, ratio (ours / peer), parted by
+ * tabs.
  *
  * Products: GFLOP/s, beside CBLAS in the same run where the library was built with one, else beside the best product of this run; of bytes
- * beside ours of float32. What memory bounds: GB/s that have to be read and written, beside a plain copy. Each figure is the best of several turns, and the peer's turns
- * stand between ours, so that a busy machine hurts both alike.
+ * beside ours of float32. What memory bounds: GB/s that have to be read and written, beside a plain copy. Each figure is the best of
+ * several turns, and the peer's turns stand between ours, so that a busy machine hurts both alike.
  *
  *     build/tests/bench/kernels [PART OF A NAME …]
  *
@@ -165,7 +166,8 @@ static void bench_bytes(void)
         snprintf(name, sizeof name, "int8 %s", r->name);
         if (!wanted(name) || !r->transpose_b || r->n > 10000)
             continue;
-        struct product p = { .a = tensor(MBK_F32, r->m, r->k, -1, 1), .b = tensor(MBK_F32, r->n, r->k, -1, 1), .c = tensor(MBK_F32, r->m, r->n, 0, 1),
+        struct product p = { .a = tensor(MBK_F32, r->m, r->k, -1, 1), .b = tensor(MBK_F32, r->n, r->k, -1, 1), .c = tensor(MBK_F32, r->m,
+                r->n, 0, 1),
                              .a_bytes = tensor(MBK_I8, r->m, r->k, -127, 127), .b_bytes = tensor(MBK_I8, r->n, r->k, -127, 127),
                              .a_scales = tensor(MBK_F32, 1, r->m, 0, 1), .b_scales = tensor(MBK_F32, 1, r->n, 0, 1) };
         p.p = (struct mbk_product){ .a = &p.a, .b = &p.b, .c = &p.c, .transpose_b = 1 };

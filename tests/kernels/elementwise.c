@@ -75,7 +75,8 @@ static void sums_body(const void *argument)
     struct mbk *k = kernels_open(test->backend, 2);
     for (int s = 0; s < SIZES; s++) {
         int64_t n = sizes[s], rows = 3;
-        double *a = kernels_random(rows * n, -1, 1, 1), *b = kernels_random(rows * n, -1, 1, 2), *row = kernels_random(n, -1, 1, 3), *y = kernels_zeros(rows * n),
+        double *a = kernels_random(rows * n, -1, 1, 1), *b = kernels_random(rows * n, -1, 1, 2), *row = kernels_random(n, -1, 1, 3),
+            *y = kernels_zeros(rows * n),
                *one = kernels_zeros(rows * n);
         struct mbk_tensor ta = kernels_put(k, test->type, SHAPE(rows, n), a), tb = kernels_put(k, test->type, SHAPE(rows, n), b);
         struct mbk_tensor trow = kernels_put(k, test->type, SHAPE(n), row), tc = kernels_put(k, test->type, SHAPE(rows, n), NULL);
@@ -114,7 +115,8 @@ static void cast_body(const void *argument)
     static const enum mbk_type floats[] = { MBK_F32, MBK_BF16, MBK_F16, MBK_F8_E4M3, MBK_F8_E5M2 };
     static const double most[] = { 3.4028234663852886e38, 3.3895313892515355e38, 65504, 448, 57344 };
     struct mbk *k = kernels_open(test->backend, 2);
-    double edges[] = { 0, 1, -1, 0.1, -0.1, 1e-3, 1e-5, 6e-8, 5.9e-8, 1e-30, 447, 448, 463, 464, 465, 500, 57344, 61439, 61440, 65504, 65519, 65520, 1e6,
+    double edges[] = { 0, 1, -1, 0.1, -0.1, 1e-3, 1e-5, 6e-8, 5.9e-8, 1e-30, 447, 448, 463, 464, 465, 500, 57344, 61439, 61440, 65504,
+                       65519, 65520, 1e6,
                        -1e6, 1e38, 2.5, 3.5, 1.0625, 1.1875, NAN, INFINITY, -INFINITY, 1.00390625, 1.01171875 };
     enum { EDGES = sizeof edges / sizeof edges[0], N = 1500 };
     double *x = kernels_random(N, -3, 3, 1);
@@ -137,7 +139,8 @@ static void cast_body(const void *argument)
         mbk_free(k, data);
     }
     static const enum mbk_type integers[] = { MBK_I64, MBK_I32, MBK_I8, MBK_U8 };
-    static const double low[] = { -9223372036854775808.0, -2147483648.0, -128, 0 }, high[] = { 9223372036854775807.0, 2147483647, 127, 255 };
+    static const double low[] = { -9223372036854775808.0, -2147483648.0, -128, 0 }, high[] = { 9223372036854775807.0, 2147483647, 127,
+            255 };
     for (int f = 0; f < 4; f++) {
         double expected[N];
         for (int i = 0; i < N; i++) {
@@ -225,7 +228,8 @@ TEST_TABLE
             }
             *t = (struct backend_type){ kernels_backends[b], y ? MBK_BF16 : MBK_F32, MBK_NONE };
             test_add(sums_body, t, "%s, %s: sums, products and multiples, of a row for all rows too", t->backend, mbk_type_name(t->type));
-            test_add(random_body, t, "%s, %s: dropout, uniform and normal numbers are Philox's, element by element", t->backend, mbk_type_name(t->type));
+            test_add(random_body, t, "%s, %s: dropout, uniform and normal numbers are Philox's, element by element", t->backend,
+                     mbk_type_name(t->type));
             if (y == 0)
                 test_add(cast_body, t, "%s: casts round to nearest even, and saturate where they should", t->backend);
             t++;

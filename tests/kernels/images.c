@@ -62,16 +62,22 @@ static void conv_body(const void *argument)
     const struct image_test *test = argument;
     const struct ref_images *s = test->s;
     struct mbk *k = kernels_open(test->backend, 2);
-    int64_t oh = mbk_window_out(s->height, s->w.kernel_h, s->w.stride_h, s->w.pad_h), ow = mbk_window_out(s->width, s->w.kernel_w, s->w.stride_w, s->w.pad_w);
-    int64_t nx = s->images * s->height * s->width * s->in, nw = s->out * s->w.kernel_h * s->w.kernel_w * s->in, ny = s->images * oh * ow * s->out;
+    int64_t oh = mbk_window_out(s->height, s->w.kernel_h, s->w.stride_h, s->w.pad_h), ow = mbk_window_out(s->width, s->w.kernel_w,
+            s->w.stride_w, s->w.pad_w);
+    int64_t nx = s->images * s->height * s->width * s->in, nw = s->out * s->w.kernel_h * s->w.kernel_w * s->in,
+        ny = s->images * oh * ow * s->out;
     struct forward f = { s, kernels_random(nx, -1, 1, 1), kernels_random(nw, -1, 1, 2), kernels_random(s->out, -1, 1, 3), kernels_zeros(ny),
                          kernels_random(ny, -1, 1, 4), ny, 0 };
-    struct mbk_tensor x = kernels_put(k, test->type, SHAPE(s->images, s->height, s->width, s->in), f.x), dx = kernels_put(k, test->type, SHAPE(s->images, s->height, s->width, s->in), NULL);
+    struct mbk_tensor x = kernels_put(k, test->type, SHAPE(s->images, s->height, s->width, s->in), f.x), dx = kernels_put(k, test->type,
+            SHAPE(s->images, s->height, s->width, s->in), NULL);
     struct mbk_tensor w = kernels_put(k, test->type, SHAPE(s->out, s->w.kernel_h, s->w.kernel_w, s->in), f.weight);
     double *dw = kernels_random(nw, -1, 1, 5), *db = kernels_random(s->out, -1, 1, 6);
-    struct mbk_tensor tdw = kernels_put(k, test->type, SHAPE(s->out, s->w.kernel_h, s->w.kernel_w, s->in), dw), tdb = kernels_put(k, test->type, SHAPE(s->out), db);
-    struct mbk_tensor bias = kernels_put(k, test->type, SHAPE(s->out), f.bias), dy = kernels_put(k, test->type, SHAPE(s->images, oh, ow, s->out), f.dy);
-    struct mbk_tensor y = kernels_put(k, test->type, SHAPE(s->images, oh, ow, s->out), NULL), before = kernels_put(k, test->type, SHAPE(s->images, oh, ow, s->out), NULL);
+    struct mbk_tensor tdw = kernels_put(k, test->type, SHAPE(s->out, s->w.kernel_h, s->w.kernel_w, s->in), dw), tdb = kernels_put(k,
+            test->type, SHAPE(s->out), db);
+    struct mbk_tensor bias = kernels_put(k, test->type, SHAPE(s->out), f.bias), dy = kernels_put(k, test->type, SHAPE(s->images, oh, ow,
+            s->out), f.dy);
+    struct mbk_tensor y = kernels_put(k, test->type, SHAPE(s->images, oh, ow, s->out), NULL), before = kernels_put(k, test->type,
+            SHAPE(s->images, oh, ow, s->out), NULL);
     struct mbk_window window = s->w;
     if (window.stride_h == 1 && window.stride_w == 1)
         window.stride_h = window.stride_w = 0; /* the same */
@@ -108,13 +114,16 @@ static void pool_body(const void *argument)
     const struct image_test *test = argument;
     const struct ref_images *s = test->s;
     struct mbk *k = kernels_open(test->backend, 2);
-    int64_t oh = mbk_window_out(s->height, s->w.kernel_h, s->w.stride_h, s->w.pad_h), ow = mbk_window_out(s->width, s->w.kernel_w, s->w.stride_w, s->w.pad_w);
+    int64_t oh = mbk_window_out(s->height, s->w.kernel_h, s->w.stride_h, s->w.pad_h), ow = mbk_window_out(s->width, s->w.kernel_w,
+            s->w.stride_w, s->w.pad_w);
     int64_t nx = s->images * s->height * s->width * s->in, ny = s->images * oh * ow * s->in;
     struct forward f = { s, kernels_random(nx, -1, 1, 1), NULL, NULL, kernels_zeros(ny), kernels_random(ny, -1, 1, 4), ny, 1 };
     for (int64_t i = 0; i < nx; i++) /* far enough apart for finite differences, and exact in bfloat16 */
         f.x[i] = (double)((i * 37) % 101) / 64;
-    struct mbk_tensor x = kernels_put(k, test->type, SHAPE(s->images, s->height, s->width, s->in), f.x), dx = kernels_put(k, test->type, SHAPE(s->images, s->height, s->width, s->in), NULL);
-    struct mbk_tensor y = kernels_put(k, test->type, SHAPE(s->images, oh, ow, s->in), NULL), dy = kernels_put(k, test->type, SHAPE(s->images, oh, ow, s->in), f.dy);
+    struct mbk_tensor x = kernels_put(k, test->type, SHAPE(s->images, s->height, s->width, s->in), f.x), dx = kernels_put(k, test->type,
+            SHAPE(s->images, s->height, s->width, s->in), NULL);
+    struct mbk_tensor y = kernels_put(k, test->type, SHAPE(s->images, oh, ow, s->in), NULL), dy = kernels_put(k, test->type,
+            SHAPE(s->images, oh, ow, s->in), f.dy);
     struct mbk_tensor argmax = kernels_put(k, MBK_I32, SHAPE(s->images, oh, ow, s->in), NULL);
     CHECK_RUN(k, mbk_maxpool2d(k, &s->w, &x, &y, &argmax));
     int64_t *where = calloc((size_t)ny + 1, sizeof *where);
@@ -172,11 +181,13 @@ TEST_TABLE
             for (int i = 0; i < (int)CASES; i++, t++) {
                 *t = (struct image_test){ &cases[i], kernels_backends[b], y ? MBK_BF16 : MBK_F32 };
                 const struct ref_images *s = t->s;
-                test_add(conv_body, t, "%s, %s: convolution %d of %lldx%lldx%lldx%lld and its gradients", t->backend, mbk_type_name(t->type), i,
+                test_add(conv_body, t, "%s, %s: convolution %d of %lldx%lldx%lldx%lld and its gradients", t->backend,
+                         mbk_type_name(t->type), i,
                          (long long)s->images, (long long)s->height, (long long)s->width, (long long)s->in);
                 test_add(pool_body, t, "%s, %s: pooling %d of %lldx%lldx%lldx%lld and its gradients", t->backend, mbk_type_name(t->type), i,
                          (long long)s->images, (long long)s->height, (long long)s->width, (long long)s->in);
                 if (i == 0)
-                    test_add(equals_body, t, "%s, %s: of equals the first is the greatest, and NaN greater than all", t->backend, mbk_type_name(t->type));
+                    test_add(equals_body, t, "%s, %s: of equals the first is the greatest, and NaN greater than all", t->backend,
+                             mbk_type_name(t->type));
             }
 }

@@ -25,27 +25,33 @@ TEST("an operation that gets shapes or types that do not fit says which, names b
 {
     struct mbk *k = kernels_open("cpu", 1);
     memset(data, 0, sizeof data);
-    struct mbk_tensor a = f2(2, 3), b = f2(4, 5), c = f2(2, 5), h = mbk_tensor2(data, MBK_BF16, 2, 3), i = mbk_tensor2(integers, MBK_I32, 2, 3);
+    struct mbk_tensor a = f2(2, 3), b = f2(4, 5), c = f2(2, 5), h = mbk_tensor2(data, MBK_BF16, 2, 3), i = mbk_tensor2(integers, MBK_I32,
+            2, 3);
     struct mbk_tensor v = mbk_tensor1(data, MBK_F32, 4), labels = mbk_tensor1(integers, MBK_I32, 3), losses = mbk_tensor1(data, MBK_F32, 2);
     FAILS(k, mbk_matmul(k, &(struct mbk_product){ .a = &a, .b = &b, .c = &c }), "matmul: a is F32 [2, 3] and b is F32 [4, 5]", "inner");
     FAILS(k, mbk_matmul(k, &(struct mbk_product){ .a = &a, .b = &b, .c = &c, .transpose_b = 1 }), "b transposed is F32 [4, 5]");
     FAILS(k, mbk_matmul(k, &(struct mbk_product){ .a = &a, .c = &c }), "matmul: b is missing");
-    FAILS(k, mbk_matmul(k, &(struct mbk_product){ .a = &a, .b = &h, .c = &c, .transpose_b = 1 }), "no product takes F32 and BF16 transposed to F32");
+    FAILS(k, mbk_matmul(k, &(struct mbk_product){ .a = &a, .b = &h, .c = &c, .transpose_b = 1 }),
+          "no product takes F32 and BF16 transposed to F32");
     FAILS(k, mbk_add(k, &a, &c, &a), "add: a is F32 [2, 3] and b is F32 [2, 5]");
     FAILS(k, mbk_add(k, &a, &v, &a), "a is F32 [2, 3] and b is F32 [4]", "C is 3 in one and 4 in the other");
     FAILS(k, mbk_add(k, &a, &h, &a), "a is F32 [2, 3] and b is BF16 [2, 3]", "the types must be the same");
     FAILS(k, mbk_activate(k, MBK_RELU, &i, &a), "activate: x is I32 [2, 3], not F32 or BF16");
     FAILS(k, mbk_activate(k, (enum mbk_activation)77, &a, &a), "activate: there is no activation 77");
-    FAILS(k, mbk_linear(k, &a, &b, NULL, MBK_NONE, NULL, &c), "linear: x is F32 [2, 3] and w is F32 [4, 5]", "I is 3 in one and 5 in the other");
+    FAILS(k, mbk_linear(k, &a, &b, NULL, MBK_NONE, NULL, &c), "linear: x is F32 [2, 3] and w is F32 [4, 5]",
+          "I is 3 in one and 5 in the other");
     FAILS(k, mbk_cross_entropy(k, &a, &labels, 0, 1, &losses, NULL), "logits is F32 [2, 3] and labels is I32 [3]", "R is 2 in one and 3");
     FAILS(k, mbk_cross_entropy(k, &a, &i, 0, 1, &losses, NULL), "labels is I32 [2, 3]");
     FAILS(k, mbk_softmax(k, &a, &v), "x is F32 [2, 3] and y is F32 [4]");
     FAILS(k, mbk_copy(k, &a, &h), "from is F32 [2, 3] and to is BF16 [2, 3]");
-    struct mbk_tensor x = mbk_tensor4(data, MBK_F32, 1, 4, 4, 2), w = mbk_tensor4(data, MBK_F32, 3, 3, 3, 2), y = mbk_tensor4(data, MBK_F32, 1, 4, 4, 3);
-    FAILS(k, mbk_conv2d(k, &(struct mbk_window){ 3, 3, 1, 1, 0, 0 }, &x, &w, NULL, MBK_NONE, NULL, &y), "x is F32 [1, 4, 4, 2] and y is F32 [1, 4, 4, 3]");
+    struct mbk_tensor x = mbk_tensor4(data, MBK_F32, 1, 4, 4, 2), w = mbk_tensor4(data, MBK_F32, 3, 3, 3, 2), y = mbk_tensor4(data,
+            MBK_F32, 1, 4, 4, 3);
+    FAILS(k, mbk_conv2d(k, &(struct mbk_window){ 3, 3, 1, 1, 0, 0 }, &x, &w, NULL, MBK_NONE, NULL, &y),
+          "x is F32 [1, 4, 4, 2] and y is F32 [1, 4, 4, 3]");
     FAILS(k, mbk_conv2d(k, &(struct mbk_window){ 5, 5, 1, 1, 2, 2 }, &x, &w, NULL, MBK_NONE, NULL, &y), "weight is F32 [3, 3, 3, 2]");
     FAILS(k, mbk_conv2d(k, &(struct mbk_window){ 1, 1, 1, 1, 1, 0 }, &x, &w, NULL, MBK_NONE, NULL, &y), "padding 1, 0 must be less");
-    struct mbk_tensor none = mbk_tensor2(NULL, MBK_F32, 2, 3), odd = mbk_tensor2((char *)data + 1, MBK_F32, 2, 3), deep = a, less = f2(-1, 3);
+    struct mbk_tensor none = mbk_tensor2(NULL, MBK_F32, 2, 3), odd = mbk_tensor2((char *)data + 1, MBK_F32, 2, 3), deep = a, less = f2(-1,
+            3);
     struct mbk_tensor huge = mbk_tensor3(data, MBK_F32, INT64_MAX / 2, INT64_MAX / 2, 4);
     deep.rank = 9;
     FAILS(k, mbk_scale(k, 2, &none), "scale: x, F32 [2, 3], has no data");
@@ -119,13 +125,15 @@ static void memory_body(const void *backend)
 /* One step of a small network: everything that sums. */
 struct net {
     struct mbk *k;
-    struct mbk_tensor x, w1, b1, w2, h, before, y, dy, dh, dx, dw1, db1, dw2, losses, labels, norm, image, filter, map, dimage, dfilter, soft;
+    struct mbk_tensor x, w1, b1, w2, h, before, y, dy, dh, dx, dw1, db1, dw2, losses, labels, norm, image, filter, map, dimage, dfilter,
+        soft;
 };
 
 static struct net net_open(struct mbk *k)
 {
     enum { ROWS = 150, IN = 37, HIDDEN = 131, OUT = 11 };
-    double *r[] = { kernels_random(ROWS * IN, -1, 1, 1), kernels_random(HIDDEN * IN, -1, 1, 2), kernels_random(HIDDEN, -1, 1, 3), kernels_random(OUT * HIDDEN, -1, 1, 4),
+    double *r[] = { kernels_random(ROWS * IN, -1, 1, 1), kernels_random(HIDDEN * IN, -1, 1, 2), kernels_random(HIDDEN, -1, 1, 3),
+                    kernels_random(OUT * HIDDEN, -1, 1, 4),
                     kernels_random(ROWS, 0, OUT, 5), kernels_random(5 * 9 * 9 * 3, -1, 1, 6), kernels_random(4 * 3 * 3 * 3, -1, 1, 7) };
     struct net n = {
         .k = k, .x = kernels_put(k, MBK_F32, SHAPE(ROWS, IN), r[0]), .w1 = kernels_put(k, MBK_F32, SHAPE(HIDDEN, IN), r[1]),
@@ -165,7 +173,8 @@ static unsigned char *net_step(struct net *n, size_t *bytes)
     CHECK_RUN(k, mbk_softmax(k, &n->h, &n->soft));
     struct mbk_parameter p[3] = { { .gradient = n->dw1 }, { .gradient = n->dw2 }, { .gradient = n->db1 } };
     CHECK_RUN(k, mbk_gradient_norm(k, p, 3, 1, &n->norm, NULL));
-    const struct mbk_tensor *out[] = { &n->y, &n->losses, &n->dx, &n->dw1, &n->db1, &n->dw2, &n->map, &n->dimage, &n->dfilter, &n->soft, &n->norm };
+    const struct mbk_tensor *out[] = { &n->y, &n->losses, &n->dx, &n->dw1, &n->db1, &n->dw2, &n->map, &n->dimage, &n->dfilter, &n->soft,
+                                       &n->norm };
     size_t all = 0;
     for (int i = 0; i < 11; i++)
         all += mbk_bytes(out[i]);

@@ -62,6 +62,7 @@ TEST_TABLE
 {
     static int index[] = { 0, 1, 2, 3 };
     for (int i = 0; i < 4; i++)
-        test_add(body, &index[i], "cpu: %s is within %.1f units in the last place of results from %g on", functions[i].name, functions[i].most,
+        test_add(body, &index[i], "cpu: %s is within %.1f units in the last place of results from %g on", functions[i].name,
+                 functions[i].most,
                  functions[i].least);
 }

@@ -30,9 +30,11 @@ static void step_body(const void *argument)
     struct truth truth[COUNT];
     for (int i = 0; i < COUNT; i++) {
         int64_t n = sizes[i];
-        truth[i] = (struct truth){ kernels_random(n, -1, 1, 1 + (unsigned)i), kernels_random(n, -1, 1, 100 + (unsigned)i), kernels_zeros(n), kernels_zeros(n) };
+        truth[i] = (struct truth){ kernels_random(n, -1, 1, 1 + (unsigned)i), kernels_random(n, -1, 1, 100 + (unsigned)i),
+                                   kernels_zeros(n), kernels_zeros(n) };
         parameters[i] = (struct mbk_parameter){
-            .value = kernels_put(k, test->type, SHAPE(n), truth[i].value), .gradient = kernels_put(k, test->type, SHAPE(n), truth[i].gradient),
+            .value = kernels_put(k, test->type, SHAPE(n), truth[i].value), .gradient = kernels_put(k, test->type, SHAPE(n),
+                    truth[i].gradient),
             .first = kernels_put(k, MBK_F32, SHAPE(n), truth[i].first), .second = kernels_put(k, MBK_F32, SHAPE(n), truth[i].second),
             .decay = i % 2 ? 0 : 0.01f,
         };
@@ -138,6 +140,7 @@ TEST_TABLE
                 t->type = y ? MBK_BF16 : MBK_F32;
                 test_add(step_body, t, "%s, %s: five steps of %s over eight tensors", t->backend, mbk_type_name(t->type), t->name);
                 if (i == 0)
-                    test_add(norm_body, t, "%s, %s: the norm of all gradients, and the factor that clips it", t->backend, mbk_type_name(t->type));
+                    test_add(norm_body, t, "%s, %s: the norm of all gradients, and the factor that clips it", t->backend,
+                             mbk_type_name(t->type));
             }
 }

@@ -57,7 +57,8 @@ static void scale_body(const void *argument)
     CHECK_RUN(k, mbk_quantize(k, &tx, 0.5f, &tq));
     kernels_check(k, "bytes", &tq, q, NULL, 0);
     double special[] = { INFINITY, 1, -INFINITY, NAN, 1, -1 }, bytes[] = { 0, 0, 0, 0, 127, -127 }, scales[] = { INFINITY, 1 / 127.0 };
-    struct mbk_tensor ts = kernels_put(k, test->type, SHAPE(2, 3), special), tb = kernels_put(k, MBK_I8, SHAPE(2, 3), NULL), tscales = kernels_put(k, MBK_F32, SHAPE(2), NULL);
+    struct mbk_tensor ts = kernels_put(k, test->type, SHAPE(2, 3), special), tb = kernels_put(k, MBK_I8, SHAPE(2, 3), NULL),
+        tscales = kernels_put(k, MBK_F32, SHAPE(2), NULL);
     CHECK_RUN(k, mbk_quantize_rows(k, &ts, &tb, &tscales));
     kernels_check(k, "scales of rows with NaN and infinity", &tscales, scales, NULL, 1);
     kernels_check(k, "bytes of rows with NaN and infinity", &tb, bytes, NULL, 0);
@@ -75,6 +76,7 @@ TEST_TABLE
         for (int y = 0; y < 2; y++, t++) {
             *t = (struct quantize_test){ kernels_backends[b], y ? MBK_BF16 : MBK_F32 };
             test_add(rows_body, t, "%s, %s: rows to bytes with a scale each, and back", t->backend, mbk_type_name(t->type));
-            test_add(scale_body, t, "%s, %s: a given scale rounds to nearest even and saturates; NaN is 0", t->backend, mbk_type_name(t->type));
+            test_add(scale_body, t, "%s, %s: a given scale rounds to nearest even and saturates; NaN is 0", t->backend,
+                     mbk_type_name(t->type));
         }
 }

@@ -30,7 +30,8 @@ static void softmax_body(const void *argument)
     struct mbk *k = kernels_open(test->backend, 3);
     for (int s = 0; s < SHAPES; s++) {
         int64_t rows = shapes[s][0], n = shapes[s][1], count = rows * n;
-        double *x = kernels_random(count, -20, 20, 1), *y = kernels_zeros(count), *dy = kernels_random(count, -1, 1, 2), *dx = kernels_zeros(count);
+        double *x = kernels_random(count, -20, 20, 1), *y = kernels_zeros(count), *dy = kernels_random(count, -1, 1, 2),
+            *dx = kernels_zeros(count);
         struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(rows, n), x), ty = kernels_put(k, test->type, SHAPE(rows, n), NULL);
         struct mbk_tensor tdy = kernels_put(k, test->type, SHAPE(rows, n), dy), tdx = kernels_put(k, test->type, SHAPE(rows, n), NULL);
         for (int64_t r = 0; r < rows; r++)
@@ -74,7 +75,8 @@ struct loss {
     int64_t n;
 };
 
-static const char *const loss_names[] = { "cross-entropy", "smoothed cross-entropy", "binary cross-entropy", "squared error", "distillation",
+static const char *const loss_names[] = { "cross-entropy", "smoothed cross-entropy", "binary cross-entropy", "squared error",
+                                          "distillation",
                                           "distillation with labels" };
 
 static double loss_of(void *context)
@@ -116,7 +118,8 @@ static void loss_body(const void *argument)
             double *loss_size = constant(rows, 10), *size = constant(count, scale);
             for (int64_t r = 0; r < rows; r++)
                 labels[r] = ignores && r % 5 == 2 ? -100 : (double)(r * 7 % n);
-            struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(rows, n), x), ttargets = kernels_put(k, MBK_F32, SHAPE(rows, n), targets);
+            struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(rows, n), x), ttargets = kernels_put(k, MBK_F32, SHAPE(rows, n),
+                    targets);
             struct mbk_tensor tlabels = kernels_put(k, MBK_I32, SHAPE(rows), labels), tlosses = kernels_put(k, MBK_F32, SHAPE(rows), NULL);
             struct mbk_tensor tdx = kernels_put(k, test->type, SHAPE(rows, n), NULL);
             for (int64_t r = 0; r < rows; r++) {
@@ -143,7 +146,8 @@ static void loss_body(const void *argument)
                 free(host[i]);
         }
     double x[] = { 1000, -1000, 0, NAN }, targets[] = { 0, 1, 0.5, 0 }, losses[] = { 1000, 1000, 0.69314718056, NAN };
-    struct mbk_tensor tx = kernels_put(k, MBK_F32, SHAPE(4, 1), x), t = kernels_put(k, MBK_F32, SHAPE(4, 1), targets), l = kernels_put(k, MBK_F32, SHAPE(4), NULL);
+    struct mbk_tensor tx = kernels_put(k, MBK_F32, SHAPE(4, 1), x), t = kernels_put(k, MBK_F32, SHAPE(4, 1), targets), l = kernels_put(k,
+            MBK_F32, SHAPE(4), NULL);
     CHECK_RUN(k, mbk_bce_with_logits(k, &tx, &t, 1, &l, NULL));
     kernels_check(k, "binary cross-entropy far out", &l, losses, NULL, 2);
     kernels_drop(k, &tx);
@@ -160,8 +164,10 @@ static void reduce_body(const void *argument)
     struct mbk *k = kernels_open(test->backend, 3);
     static const int64_t more[][2] = { { 1031, 17 }, { 130, 301 } };
     for (int s = 0; s < SHAPES + 2; s++) {
-        int64_t rows = s < SHAPES ? shapes[s][0] : more[s - SHAPES][0], n = s < SHAPES ? shapes[s][1] : more[s - SHAPES][1], count = rows * n;
-        double *x = kernels_random(count, -3, 2, 1), *columns = kernels_random(n, -1, 1, 2), *size = constant(n, 0), least = INFINITY, most = -INFINITY;
+        int64_t rows = s < SHAPES ? shapes[s][0] : more[s - SHAPES][0], n = s < SHAPES ? shapes[s][1] : more[s - SHAPES][1],
+            count = rows * n;
+        double *x = kernels_random(count, -3, 2, 1), *columns = kernels_random(n, -1, 1, 2), *size = constant(n, 0), least = INFINITY,
+            most = -INFINITY;
         struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(rows, n), x), tcolumns = kernels_put(k, test->type, SHAPE(n), columns);
         struct mbk_tensor tsum = kernels_put(k, MBK_F32, 0, NULL, NULL), textremes = kernels_put(k, MBK_F32, SHAPE(2), NULL);
         double sum = 0, magnitude = 0, bins[7] = { 1, 2, 3, 4, 5, 6, 7 }, *where = kernels_zeros(rows);
@@ -197,8 +203,10 @@ static void reduce_body(const void *argument)
         for (int i = 0; i < 4; i++)
             free(host[i]);
     }
-    double x[] = { 1, 3, 3, 2, NAN, 9, -INFINITY, -INFINITY, -INFINITY, 1, NAN, NAN }, where[] = { 1, 1, 0, 1 }, counts[] = { 3, 2, 4 }; /* −∞ three times; 1 twice; 3, 3, 2 and 9 */
-    struct mbk_tensor t = kernels_put(k, test->type, SHAPE(4, 3), x), w = kernels_put(k, MBK_I32, SHAPE(4), NULL), e = kernels_put(k, MBK_F32, SHAPE(2), NULL);
+    /* −∞ three times; 1 twice; 3, 3, 2 and 9 */
+    double x[] = { 1, 3, 3, 2, NAN, 9, -INFINITY, -INFINITY, -INFINITY, 1, NAN, NAN }, where[] = { 1, 1, 0, 1 }, counts[] = { 3, 2, 4 };
+    struct mbk_tensor t = kernels_put(k, test->type, SHAPE(4, 3), x), w = kernels_put(k, MBK_I32, SHAPE(4), NULL), e = kernels_put(k,
+            MBK_F32, SHAPE(2), NULL);
     CHECK_RUN(k, mbk_argmax(k, &t, &w));
     kernels_check(k, "the first of equals, NaN greater than all", &w, where, NULL, 0);
     CHECK_RUN(k, mbk_min_max(k, &t, &e));

@@ -171,7 +171,8 @@ void kernels_drop(struct mbk *k, struct mbk_tensor *t)
     slot->base = NULL;
 }
 
-void kernels_check(struct mbk *k, const char *what, const struct mbk_tensor *t, const double *expected, const double *magnitude, double factor)
+void kernels_check(struct mbk *k, const char *what, const struct mbk_tensor *t, const double *expected, const double *magnitude,
+                   double factor)
 {
     double *found = kernels_get(k, t), own = t->type == MBK_F32 || t->type == MBK_BF16 ? kernels_epsilon(t->type) : 0;
     for (int64_t i = 0; i < mbk_count(t); i++) {
@@ -179,7 +180,8 @@ void kernels_check(struct mbk *k, const char *what, const struct mbk_tensor *t, 
         double tolerance = own * fabs(e) + factor * kernels_epsilon(MBK_F32) * size + 1e-40;
         int good = isnan(e) ? isnan(found[i]) : isinf(e) ? found[i] == e : fabs(found[i] - e) <= tolerance;
         if (!good)
-            FAIL("%s: element %lld of %lld is %.9g, not %.9g within %.3g", what, (long long)i, (long long)mbk_count(t), found[i], e, tolerance);
+            FAIL("%s: element %lld of %lld is %.9g, not %.9g within %.3g", what, (long long)i, (long long)mbk_count(t), found[i], e,
+                 tolerance);
     }
     free(found);
 }

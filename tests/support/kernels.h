@@ -1,8 +1,8 @@
 /* kernels.h: what the tests of tensor operations share.
  *
- * A test has its numbers in float64. kernels_put rounds them to the tensor's type, in place, so that the reference sees what the device sees,
- * and lays them out one element off any alignment, between guards that kernels_check_guards looks at. Tolerances follow from the type's rounding
- * and from the length of sums.
+ * A test has its numbers in float64. kernels_put rounds them to the tensor's type, in place, so that the reference sees what the device
+ * sees, and lays them out one element off any alignment, between guards that kernels_check_guards looks at. Tolerances follow from the
+ * type's rounding and from the length of sums.
  */
 #ifndef MB_TEST_KERNELS_H
 #define MB_TEST_KERNELS_H
@@ -37,9 +37,10 @@ void kernels_drop(struct mbk *k, struct mbk_tensor *t);
 /* One unit of rounding, relative, of a type: 2^-24 for float32. */
 double kernels_epsilon(enum mbk_type type);
 
-/* Each element must be expected[i] to within `rounding of t's type` · |expected| + `factor` roundings of float32 · magnitude[i] (NULL: |expected|).
- * NaN wants NaN, infinity the same infinity. */
-void kernels_check(struct mbk *k, const char *what, const struct mbk_tensor *t, const double *expected, const double *magnitude, double factor);
+/* Each element must be expected[i] to within `rounding of t's type` · |expected| + `factor` roundings of float32 · magnitude[i] (NULL:
+ * |expected|). NaN wants NaN, infinity the same infinity. */
+void kernels_check(struct mbk *k, const char *what, const struct mbk_tensor *t, const double *expected, const double *magnitude,
+                   double factor);
 
 /* d f / d x by central differences; f reads x through `context`. */
 void kernels_differentiate(double (*f)(void *context), void *context, double *x, int64_t n, double *gradient);
