@@ -274,45 +274,56 @@ CPU_CLONES static void attention_divide(float *x, float divisor, int64_t n)
         x[i] /= divisor;
 }
 
-static void forward_block(const struct work *w, struct room *r, int64_t batch, int64_t h, struct block b)
+/* Row i of scores, of which n are to be weighed, into weights, dropout applied; what came before them is brought to the same footing. */
+static void weigh_row(const struct work *w, struct room *r, int64_t i, int64_t n, int64_t head_row, int64_t s)
 {
-    int64_t head_row = (batch * w->heads + h) * w->queries + b.t, end = seen_keys(w, b.t + b.queries - 1, b.real);
-    struct rows_of to = query_rows(w, w->a->out, batch, h);
-    float *lse = w->a->lse ? (float *)w->a->lse->data + head_row : NULL;
-    load_rows(w, query_rows(w, w->a->q, batch, h), b.t, b.queries, r->q);
-    memset(r->out, 0, (size_t)(b.queries * w->size) * sizeof *r->out);
-    for (int64_t i = 0; i < b.queries; i++) {
+    float *row = r->scores + i * ROW, before = r->most[i], sum = attention_weigh(row, n, &r->most[i]);
+    float correction = before == r->most[i] ? 1 : expf(before - r->most[i]);
+    r->sum[i] = r->sum[i] * correction + sum;
+    if (correction != 1 && s > 0)
+        attention_scale(r->out + i * w->size, correction, r->out + i * w->size, w->size);
+    if (w->a->dropout > 0) {
+        keep_row(w, head_row, s, r->kept, n);
+        attention_multiply(row, r->kept, n);
+    }
+}
+
+static void begin_rows(const struct work *w, struct room *r, int64_t n)
+{
+    memset(r->out, 0, (size_t)(n * w->size) * sizeof *r->out);
+    for (int64_t i = 0; i < n; i++) {
         r->most[i] = -INFINITY;
         r->sum[i] = 0;
     }
+}
+
+/* Query t of head h, whose sums are in row i. */
+static void finish_row(const struct work *w, struct room *r, int64_t i, int64_t batch, int64_t h, int64_t t, int64_t real)
+{
+    float *row = r->out + i * w->size;
+    if (seen_keys(w, t, real) > 0)
+        attention_divide(row, r->sum[i], w->size);
+    else
+        memset(row, 0, (size_t)w->size * sizeof *row);
+    store_row(w, query_rows(w, w->a->out, batch, h), t, row);
+    if (w->a->lse)
+        ((float *)w->a->lse->data)[(batch * w->heads + h) * w->queries + t] = r->most[i] + logf(r->sum[i]);
+}
+
+static void forward_block(const struct work *w, struct room *r, int64_t batch, int64_t h, struct block b)
+{
+    int64_t head_row = (batch * w->heads + h) * w->queries + b.t, end = seen_keys(w, b.t + b.queries - 1, b.real);
+    load_rows(w, query_rows(w, w->a->q, batch, h), b.t, b.queries, r->q);
+    begin_rows(w, r, b.queries);
     for (b.s = 0; b.s < end; b.s += KEYS) {
         b.keys = least(KEYS, end - b.s);
         make_scores(w, &b, r->q, r->keys_across, r->scores);
-        for (int64_t i = 0; i < b.queries; i++) {
-            float *row = r->scores + i * ROW, before = r->most[i];
-            int64_t n = fill_row(w, &b, i, row, -INFINITY);
-            float sum = attention_weigh(row, n, &r->most[i]);
-            float correction = before == r->most[i] ? 1 : expf(before - r->most[i]);
-            r->sum[i] = r->sum[i] * correction + sum;
-            if (correction != 1 && b.s > 0)
-                attention_scale(r->out + i * w->size, correction, r->out + i * w->size, w->size);
-            if (w->a->dropout > 0) {
-                keep_row(w, head_row + i, b.s, r->kept, n);
-                attention_multiply(row, r->kept, n);
-            }
-        }
+        for (int64_t i = 0; i < b.queries; i++)
+            weigh_row(w, r, i, fill_row(w, &b, i, r->scores + i * ROW, -INFINITY), head_row + i, b.s);
         add_weighted(w, &b, r->scores, r->values, r->out);
     }
-    for (int64_t i = 0; i < b.queries; i++) {
-        float *row = r->out + i * w->size;
-        if (seen_keys(w, b.t + i, b.real) > 0)
-            attention_divide(row, r->sum[i], w->size);
-        else
-            memset(row, 0, (size_t)w->size * sizeof *row);
-        store_row(w, to, b.t + i, row);
-        if (lse)
-            lse[i] = r->most[i] + logf(r->sum[i]);
-    }
+    for (int64_t i = 0; i < b.queries; i++)
+        finish_row(w, r, i, batch, h, b.t + i, b.real);
 }
 
 /* Blocks of queries, counted over batch and heads. */
@@ -332,6 +343,75 @@ static void forward_body(void *context, int64_t first, int64_t end, int worker)
             pack_along(w, key_rows(w, w->a->values, batch, group), 0, b.real, w->keys, 1, r.values, r.buffer);
         }
         forward_block(w, &r, batch, h, b);
+    }
+}
+
+/* -- Forward of a few queries, as generation asks for them: packing would cost more than the products. The queries of all heads of a group go along
+ * its keys together. */
+
+enum { FEW_QUERIES = 4 };
+
+/* out += Σ p[s] · row s of values */
+CPU_CLONES static void attention_gather(const float *p, const float *values, int64_t step, int64_t n, float *out, int64_t size)
+{
+    int64_t s = 0;
+    for (; s + 4 <= n; s += 4) {
+        const float *a = values + s * step, *b = a + step, *c = b + step, *d = c + step;
+        float pa = p[s], pb = p[s + 1], pc = p[s + 2], pd = p[s + 3];
+        CPU_LOOP(i, size)
+            out[i] += (pa * a[i] + pb * b[i]) + (pc * c[i] + pd * d[i]);
+    }
+    for (; s < n; s++) {
+        float one = p[s];
+        CPU_LOOP(i, size)
+            out[i] += one * values[s * step + i];
+    }
+}
+
+/* Rows s … s + n − 1 as floats: where they lie, or in `buffer`. */
+static const float *rows_as_floats(const struct work *w, struct rows_of r, int64_t s, int64_t n, float *buffer, int64_t *step)
+{
+    *step = r.step;
+    if (r.t->type == MBK_F32)
+        return (const float *)r.t->data + r.base + s * r.step;
+    load_rows(w, r, s, n, buffer);
+    *step = w->size;
+    return buffer;
+}
+
+/* Groups of heads, counted over the batch. Row i: head i / queries of the group, query i % queries. */
+static void few_body(void *context, int64_t first, int64_t end, int worker)
+{
+    const struct work *w = context;
+    struct room r;
+    int64_t each = w->heads / w->groups, rows = each * w->queries;
+    lay_out(w, &r, w->own + w->own_size * (size_t)worker);
+    for (int64_t g = first; g < end; g++) {
+        int64_t batch = g / w->groups, group = g % w->groups, real = real_keys(w, batch), last = seen_keys(w, w->queries - 1, real);
+        for (int64_t h = 0; h < each; h++)
+            load_rows(w, query_rows(w, w->a->q, batch, group * each + h), 0, w->queries, r.q + h * w->queries * w->size);
+        begin_rows(w, &r, rows);
+        for (int64_t s = 0; s < last; s += KEYS) {
+            int64_t n = least(KEYS, last - s), step;
+            const float *keys = rows_as_floats(w, key_rows(w, w->a->keys, batch, group), s, n, r.keys_across, &step);
+            for (int64_t j = 0; j < n; j += CPU_DOTS_MOST)
+                for (int64_t i = 0; i < rows; i += CPU_DOTS_MOST)
+                    w->kernel->dots(&(struct cpu_dots){ .k = w->size, .a = r.q + i * w->size, .a_row = w->size, .b = keys + j * step,
+                                                        .b_row = step, .c = r.scores + i * ROW + j, .ldc = ROW, .alpha = w->a->scale,
+                                                        .rows = (int)least(CPU_DOTS_MOST, rows - i),
+                                                        .columns = (int)least(CPU_DOTS_MOST, n - j) });
+            const float *values = rows_as_floats(w, key_rows(w, w->a->values, batch, group), s, n, r.keys_across, &step);
+            for (int64_t i = 0; i < rows; i++) {
+                int64_t mine = seen_keys(w, i % w->queries, real) - s, filled = round_up(n, VEC_LANES);
+                mine = mine < 0 ? 0 : least(mine, n);
+                for (int64_t j = mine; j < filled; j++)
+                    r.scores[i * ROW + j] = -INFINITY;
+                weigh_row(w, &r, i, filled, (batch * w->heads + group * each) * w->queries + i, s);
+                attention_gather(r.scores + i * ROW, values, step, mine, r.out + i * w->size, w->size);
+            }
+        }
+        for (int64_t i = 0; i < rows; i++)
+            finish_row(w, &r, i, batch, group * each + i / w->queries, i % w->queries, real);
     }
 }
 
@@ -455,6 +535,8 @@ static int run(struct mbk *k, struct work *w)
     int64_t batch = a->q->shape[0], pair = w->queries * w->keys * (w->size / 8 + 1);
     if (w->own && w->dout)
         cpu_parallel(k, batch * w->groups, cpu_grain(2 * pair * (w->heads / w->groups)), backward_body, w);
+    else if (w->own && w->queries <= FEW_QUERIES && w->heads / w->groups * w->queries <= QUERIES)
+        cpu_parallel(k, batch * w->groups, cpu_grain(pair * (w->heads / w->groups)), few_body, w);
     else if (w->own)
         cpu_parallel(k, batch * w->heads * w->blocks, cpu_grain(pair / w->blocks), forward_body, w);
     cpu_release(k, mark);

@@ -17,6 +17,10 @@ static const struct {
 } cases[] = {
     { 1, 1, 1, 1, 1, 1, 0, 0, { -1 } },
     { 2, 3, 5, 4, 2, 7, 0, 0, { -1 } },
+    { 2, 1, 523, 6, 2, 20, 1, 0, { 523, 401 } }, /* few queries, many keys, grouped */
+    { 1, 4, 130, 8, 1, 64, 1, 0.25, { -1 } },
+    { 3, 2, 7, 2, 2, 3, 1, 0, { 7, 0, 1 } },
+    { 1, 3, 2, 100, 1, 4, 1, 0, { -1 } },        /* more heads than a block has rows */
     { 1, 7, 7, 2, 2, 8, 1, 0, { -1 } },
     { 2, 17, 31, 3, 1, 13, 1, 0, { -1 } },
     { 2, 31, 17, 2, 1, 16, 1, 0, { -1 } },       /* more queries than keys: the first see nothing */
@@ -64,7 +68,7 @@ static double weighted_out(void *context)
 
 TEST("the reference's gradients of attention are finite differences")
 {
-    static const int small[] = { 0, 1, 2, 3, 4, 11 };
+    static const int small[] = { 0, 1, 4, 5, 6, 15 };
     for (int i = 0; i < 6; i++) {
         struct ref_attention a = reference_of(small[i]);
         int64_t queries = a.batch * a.queries * a.heads * a.size, keys = a.batch * a.keys * a.groups * a.size;
@@ -80,6 +84,9 @@ TEST("the reference's gradients of attention are finite differences")
             for (int64_t j = 0; j < parts[p].n; j++)
                 CHECK_NEAR(parts[p].gradient[j], expected[j], 1e-8);
         }
+        double *host[] = { d.q, d.keys, d.values, d.out, d.lse, d.dout, dq, dkeys, dvalues, expected };
+        for (int j = 0; j < 10; j++)
+            free(host[j]);
     }
 }
 
