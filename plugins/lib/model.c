@@ -21,7 +21,23 @@ const char *mbl_architecture_names(struct mbl_arena *a) {
 }
 
 const char *mbl_problem_name(enum mbl_problem p) {
-    return p == MBL_VALUES ? "regression" : "single_label_classification";
+    switch (p) {
+    case MBL_VALUES: return "regression";
+    case MBL_NEXT_TOKEN: return "next_token";
+    case MBL_MASKED_TOKEN: return "masked_token";
+    case MBL_TOKEN_CLASSES: return "token_classification";
+    case MBL_EMBEDDING: return "embedding";
+    default: return "single_label_classification";
+    }
+}
+
+bool mbl_problem_per_token(enum mbl_problem p) {
+    return p == MBL_NEXT_TOKEN || p == MBL_MASKED_TOKEN || p == MBL_TOKEN_CLASSES;
+}
+
+int mbl_model_reserve(struct mbl_model *m, int64_t rows, int64_t time, bool training, struct mbl_error *e) {
+    if (m->architecture->takes == MBL_TAKES_TOKENS) return m->architecture->reserve_tokens(m, rows, time, training, e);
+    return m->architecture->reserve(m, rows, training, e);
 }
 
 int mbl_kernel_failed(struct mbk *k, const char *what, struct mbl_error *e) {
@@ -209,6 +225,7 @@ static int configure(struct mbl_model *m, const struct mbl_json *given, struct m
     struct mbl_json *schema = mbl_json_get(config, "dataset");
     if (!schema) return mbl_error_set(e, "dataset is missing: the schema of the data that the model takes");
     if (mbl_schema_parse(schema, &m->arena, &m->schema, e)) return mbl_error_wrap(e, "dataset");
+    m->has_schema = true;
     if (set_problem(m, e) || check_finite(m->schema.offset, m->schema.features, "offset", e) ||
         check_finite(m->schema.factor, m->schema.features, "factor", e))
         return -1;
@@ -319,7 +336,9 @@ int mbl_model_initialize(struct mbl_model *m, uint64_t seed, struct mbl_error *e
     uint64_t offset = 0;
     for (size_t i = 0; i < m->parameter_count; i++) {
         const struct mbl_parameter *p = &m->parameters[i];
-        if (mbk_random_uniform(m->k, -p->bound, p->bound, seed, offset, &p->value)) return mbl_kernel_failed(m->k, p->name, e);
+        if (p->deviation > 0 ? mbk_random_normal(m->k, 0, p->deviation, seed, offset, &p->value)
+                             : mbk_random_uniform(m->k, p->start - p->bound, p->start + p->bound, seed, offset, &p->value))
+            return mbl_kernel_failed(m->k, p->name, e);
         offset += ((uint64_t)mbk_count(&p->value) + 3) / 4;
     }
     return 0;

@@ -14,8 +14,12 @@
 
 enum mbl_problem {
     MBL_CLASSES = 1, /* one logit a class, softmax */
-    MBL_BINARY,      /* two classes, one logit: that of the second class */
-    MBL_VALUES       /* one number, standardized by the schema's target_mean and target_deviation */
+    MBL_BINARY,      /* two classes, one logit: that of the second class; models of tokens have two, as MBL_CLASSES */
+    MBL_VALUES,      /* one number, standardized by the schema's target_mean and target_deviation */
+    MBL_NEXT_TOKEN,  /* causal language modelling: a logit for each id of the vocabulary, at each token that for the next one */
+    MBL_MASKED_TOKEN, /* masked language modelling: the same, for the token itself */
+    MBL_TOKEN_CLASSES, /* a class for each token */
+    MBL_EMBEDDING    /* a vector for a row: the mean over its tokens; there is nothing to learn it by */
 };
 
 struct mbl_parameter {
@@ -25,12 +29,21 @@ struct mbl_parameter {
     int rank;                    /* on disk */
     int64_t shape[4];
     int64_t height, width;       /* memory is [O, height, width, I] where the disk has [O, I, height, width]; 1, 1: the same */
-    float bound;                 /* starts uniform in ±bound */
+    float bound;                 /* starts uniform in ±bound … */
+    float deviation, start;      /* … or normal with this deviation, or else all at `start` */
+    bool missing;                /* reading weights found none for it, and that was allowed */
     bool decays;                 /* takes part in weight decay */
 };
 
+/* A batch of features has x; one of tokens has ids and, where wanted, the two behind. All on the model's device. */
 struct mbl_batch {
     struct mbk_tensor x;         /* F32 [rows, features], scaled */
+    struct mbk_tensor ids;       /* I32 [rows, time] */
+    struct mbk_tensor types;     /* I32 [rows, time], of the encoder; data NULL: all 0 */
+    struct mbk_tensor lengths;   /* I32 [rows]: so many of a row's tokens, counted from the left, are real; data NULL: all. What comes out for
+                                    the others has no meaning: their labels are -100 */
+    struct mbl_cache *cache;     /* decoders: one row goes on where the cache ends, outputs are those of its last token alone; see
+                                    generate.h. NULL otherwise */
     bool training;               /* keeps what backward needs; dropout is on */
     uint64_t seed, offset;       /* of dropout: the batch may use offsets from here to MBL_DROPOUT_STRIDE further */
 };
@@ -49,7 +62,10 @@ struct mbl_model {
     struct mbl_json *config;     /* what config.json will hold */
     struct mbl_schema schema;    /* of the data that it takes */
     enum mbl_problem problem;
-    int64_t outputs;
+    int64_t outputs;             /* numbers in a row of outputs: see mbl_problem_per_token */
+    bool has_schema;             /* false where a model of tokens came without one: then `schema` has but the classes that the config names */
+    int64_t vocabulary;          /* models of tokens: ids are below it … */
+    int64_t longest;             /* … and rows at most so long */
     bool quantized;              /* int8 weights, with scales */
     struct mbl_parameter *parameters;
     size_t parameter_count, parameter_cap;
@@ -58,17 +74,23 @@ struct mbl_model {
     struct mbl_observer *observer; /* NULL: nobody looks */
 };
 
+enum mbl_takes { MBL_TAKES_FEATURES, MBL_TAKES_TOKENS };
+
 struct mbl_architecture {
     const char *kind;            /* "mlp": what a rule says */
-    const char *model_type;      /* "mbuild-mlp": what config.json says */
+    const char *model_type;      /* "mbuild-mlp": what config.json says; "bert" where the folder is Hugging Face's */
     const char *class_name;      /* "MbuildMlp": in config.json's architectures, with "ForClassification" or "ForRegression" behind */
+    enum mbl_takes takes;        /* features: `reserve`; tokens: `reserve_tokens`, and the config is Hugging Face's, with `dataset` beside */
+    enum mbl_problem usual;      /* tokens: what it learns where neither rule nor data say */
     const char *const *fields;   /* its own keys, the same in rules and in config.json; ends with NULL */
     /* Reads and checks its fields in `config`, fills defaults in, puts them into m->config, and declares its parameters. Allocates nothing
      * on the device. */
     int (*configure)(struct mbl_model *m, const struct mbl_json *config, struct mbl_error *e);
     /* Makes room for batches of `rows`; with `training` also for what backward needs. May be called again with other sizes. */
     int (*reserve)(struct mbl_model *m, int64_t rows, bool training, struct mbl_error *e);
-    /* *outputs becomes a view of F32 [rows, m->outputs], good until the next call. */
+    int (*reserve_tokens)(struct mbl_model *m, int64_t rows, int64_t time, bool training, struct mbl_error *e);
+    /* *outputs becomes a view of F32 [rows, m->outputs], or [rows · time, m->outputs] where mbl_problem_per_token, good until the next
+     * call. */
     int (*forward)(struct mbl_model *m, const struct mbl_batch *b, struct mbk_tensor *outputs, struct mbl_error *e);
     /* After forward on the same batch with `training`: adds to the parameters' gradients. doutputs may be overwritten. */
     int (*backward)(struct mbl_model *m, const struct mbl_batch *b, const struct mbk_tensor *doutputs, struct mbl_error *e);
@@ -99,6 +121,11 @@ MBL_EXPORT int mbl_model_load(struct mbk *k, const char *folder, struct mbl_mode
 MBL_EXPORT int mbl_model_load_on(const char *device, int threads, const char *folder, struct mbk **k, struct mbl_model **out,
                                  struct mbl_error *e);
 MBL_EXPORT int mbl_model_save(const struct mbl_model *m, const char *folder, struct mbl_error *e);
+/* A model of tokens made ready to learn something else: its body's weights are the folder's, its config says `problem` and the labels of
+ * `schema` (NULL: none; needed for classes and values). A head that the folder lacks, or has for another number of outputs, starts anew by
+ * `seed`. */
+MBL_EXPORT int mbl_model_load_for(struct mbk *k, const char *folder, enum mbl_problem problem, const struct mbl_schema *schema,
+                                  uint64_t seed, struct mbl_model **out, struct mbl_error *e);
 /* The two halves of loading; the JSON's strings need not outlive the call. */
 MBL_EXPORT int mbl_model_read_weights(struct mbl_model *m, const struct mbl_safetensors *file, struct mbl_error *e);
 /* Bytes of all files in the folder. */
@@ -107,6 +134,9 @@ MBL_EXPORT int mbl_model_size(const char *folder, int64_t *bytes, struct mbl_err
 MBL_EXPORT struct mbl_parameter *mbl_model_find(const struct mbl_model *m, const char *name); /* NULL if absent */
 MBL_EXPORT int64_t mbl_model_parameter_count(const struct mbl_model *m);                       /* numbers, scales not counted */
 MBL_EXPORT const char *mbl_problem_name(enum mbl_problem p);
+MBL_EXPORT bool mbl_problem_per_token(enum mbl_problem p); /* outputs are [rows · time, …], labels I32 [rows · time] */
+/* What `architecture` has for it: reserve, or reserve_tokens with `time`. */
+MBL_EXPORT int mbl_model_reserve(struct mbl_model *m, int64_t rows, int64_t time, bool training, struct mbl_error *e);
 
 /* -- For architectures. */
 /* Declares a parameter and returns its index. Its shape is the disk's; for height × width see struct mbl_parameter. */
