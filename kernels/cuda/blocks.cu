@@ -308,7 +308,7 @@ __device__ float q4_k_scale(const float (&v)[32], float &least, float &base, flo
         least = -low;
         return 0;
     }
-    float inverse = 15 / (high - low), scale = 1 / inverse, best = 0, from = low;
+    float inverse = 15 / (high - low), scale = 1 / inverse, best = 0;
     to_level = inverse;
 #pragma unroll
     for (int i = 0; i < 32; i++) {
@@ -343,12 +343,13 @@ __device__ float q4_k_scale(const float (&v)[32], float &least, float &base, flo
         }
         if (lost < best) {
             best = lost;
+            base = low;
             to_level = inverse;
             scale = this_scale;
-            from = this_from;
+            low = this_from; /* the next tries' levels count from here */
         }
     }
-    least = -from;
+    least = -low;
     return scale;
 }
 
