@@ -214,9 +214,16 @@ test_parameters_are_found_by_their_paths() {
 
 test_what_a_step_started_ends_with_it() {
     plugin_with 'for (int i = 0; i < 3; i++) { pid_t p = fork(); if (!p) { if (i == 1) setpgid(0, 0); if (i == 2) { setsid(); if (fork()) _exit(0); } FILE *f = fopen("pids", "a"); fprintf(f, "%d\n", (int)getpid()); fclose(f); for (;;) pause(); } } usleep(300000);'
-    build s --sandbox=off
+    # While the build still goes on.
+    cat >>mbuild.lua <<'LUA'
+command "after" {
+  cmd = [[for i in $(seq 200); do alive=; while read p; do ! kill -0 $p 2>/dev/null || alive="$alive $p"; done <pids
+    [ -n "$alive" ] || break; sleep 0.01; done; echo "still there:$alive" >build/after]],
+  inputs = { "build/s" }, outputs = { "build/after" } }
+LUA
+    build after --sandbox=off
     expect_same "$(wc -l <pids)" 3
-    gone pids
+    expect_content build/after "still there:"
 }
 
 test_a_child_that_comes_back_does_not_speak_for_the_step() {
