@@ -1,6 +1,6 @@
-/* im2col.cu: convolution as matrix products: each window of an image is laid out as a row. The sum back into an image gathers, for each of
- * its elements, from the rows that hold it, in their order, so no two threads add to one place, and in float32, so it is rounded once. Images are taken some at a time, so that
- * the rows never take more than MOST_BYTES of scratch.
+/* im2col.cu: convolution as matrix products: each window of an image is laid out as a row. The sum back into an image gathers, for each of its
+ * elements, from the rows that hold it, in their order, so no two threads add to one place, and in float32, so it is rounded once. Images are
+ * taken some at a time, so that the rows never take more than MOST_BYTES of scratch.
  */
 #include "device.cuh"
 
