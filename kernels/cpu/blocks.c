@@ -39,28 +39,38 @@ CPU_CLONES static void q8_0_decode(const uint8_t *block, float *to, int64_t bloc
     }
 }
 
-/* roundf, for |x| < 2^22: up where half or more is left. */
-VEC_MATH float round_away(float x)
+/* roundf to an integer: halves go away from 0, and so what is added is the greatest number below a half. */
+VEC_MATH int32_t round_away(float x)
 {
-    float a = vec_abs(x), whole = (float)(int32_t)a;
-    whole = a - whole >= 0.5f ? whole + 1.0f : whole;
-    return vec_float(vec_bits(whole) | (vec_bits(x) & 0x80000000));
+    return (int32_t)(x + vec_float(vec_bits(0x1.fffffep-2f) | (vec_bits(x) & 0x80000000)));
+}
+
+/* max|x| of a part, NaN overlooked. */
+VEC_MATH float part_most(const float *x)
+{
+    float lane[VEC_LANES];
+    for (int l = 0; l < VEC_LANES; l++) {
+        float a = vec_abs(x[l]), b = vec_abs(x[VEC_LANES + l]);
+        a = a == a ? a : 0.0f;
+        lane[l] = b > a ? b : a;
+    }
+    for (int width = VEC_LANES / 2; width > 0; width /= 2)
+        for (int l = 0; l < width; l++)
+            lane[l] = lane[l + width] > lane[l] ? lane[l + width] : lane[l];
+    return lane[0];
 }
 
 CPU_CLONES static void q8_0_encode(const float *x, uint8_t *block)
 {
-    float most = 0;
-    for (int i = 0; i < PART; i++) {
-        float a = vec_abs(x[i]);
-        most = a > most ? a : most;
-    }
+    float most = part_most(x);
     float d = most / 127, inverse = d != 0 ? 1 / d : 0;
     put_half(block, d);
     CPU_LOOP(i, PART) {
         float v = x[i] * inverse;
-        v = v > 127.0f ? 127.0f : v; /* and not where it is NaN */
-        v = v > -127.0f ? v : v <= -127.0f ? -127.0f : 0.0f;
-        block[2 + i] = (uint8_t)(int8_t)(int32_t)round_away(v);
+        v = v > 127.0f ? 127.0f : v;
+        v = v < -127.0f ? -127.0f : v;
+        v = v == v ? v : 0.0f;
+        block[2 + i] = (uint8_t)round_away(v);
     }
 }
 
@@ -79,14 +89,11 @@ CPU_CLONES static void q4_0_decode(const uint8_t *block, float *to, int64_t bloc
 
 CPU_CLONES static void q4_0_encode(const float *x, uint8_t *block)
 {
-    float most = 0, signed_most = 0;
-    int level[PART];
-    for (int i = 0; i < PART; i++)
-        if (vec_abs(x[i]) > most) {
-            most = vec_abs(x[i]);
-            signed_most = x[i];
-        }
-    float d = signed_most / -8, inverse = d != 0 ? 1 / d : 0;
+    int level[PART], at = 0;
+    float most = part_most(x);
+    while (at < PART - 1 && vec_abs(x[at]) != most)
+        at++;
+    float d = (most > 0 ? x[at] : 0) / -8, inverse = d != 0 ? 1 / d : 0;
     put_half(block, d);
     CPU_LOOP(i, PART) {
         float v = x[i] * inverse + 8.5f;
@@ -190,7 +197,7 @@ CPU_CLONES static void q4_k_begin(struct lanes *s)
         }
 }
 
-/* Levels of another step; the scale and minimum that then lose the least are found by least squares, and kept where they lose less than the best. */
+/* Levels of another step; where all elements are the same, they stay 0, and so does the scale, as 1 / (15 / 0). The scale and minimum that then lose the least are found by least squares, and kept where they lose less than the best. */
 CPU_CLONES static void q4_k_try(struct lanes *s, float steps)
 {
     float level[PART][PARTS], inverse[PARTS], sum_l[PARTS] = { 0 }, sum_l2[PARTS] = { 0 }, sum_xl[PARTS] = { 0 };
@@ -245,24 +252,14 @@ static uint8_t six_bits(float factor, float x)
 static void q4_k_encode(const float *x, uint8_t *block)
 {
     struct lanes s;
-    uint8_t scales[PARTS], minima[PARTS], flat[PARTS];
+    uint8_t scales[PARTS], minima[PARTS];
     float most_scale = 0, most_minimum = 0;
     for (int i = 0; i < Q4_K_ELEMENTS; i++)
         s.x[i % PART][i / PART] = x[i];
     q4_k_begin(&s);
-    for (int p = 0; p < PARTS; p++)
-        flat[p] = s.most[p] == s.least[p]; /* nothing to try: all levels are 0, and the scale */
-    float least_of_flat[PARTS];
-    memcpy(least_of_flat, s.least, sizeof least_of_flat);
     for (int step = 0; step <= 20; step++)
         q4_k_try(&s, -1.0f + 0.1f * (float)step + 15.0f);
     for (int p = 0; p < PARTS; p++) {
-        if (flat[p]) {
-            s.scale[p] = 0;
-            s.least[p] = least_of_flat[p];
-            for (int i = 0; i < PART; i++)
-                s.level[i][p] = 0;
-        }
         most_scale = s.scale[p] > most_scale ? s.scale[p] : most_scale;
         most_minimum = -s.least[p] > most_minimum ? -s.least[p] : most_minimum;
     }

@@ -103,6 +103,16 @@ static void private_body(const void *argument)
         free(sum);
         free(size);
     }
+    double x[] = { 1, NAN, 0, 0, INFINITY, 0 }, sum[] = { 0, 0 }, nan[] = { NAN, NAN }, part[] = { NAN, 0 };
+    struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(3, 2), x), tsum = kernels_put(k, test->type, SHAPE(2), sum);
+    struct mbk_tensor first = mbk_rows(&tx, 0, 2), last = mbk_rows(&tx, 2, 1);
+    CHECK_RUN(k, mbk_private_sum(k, &first, 1, 0, 0, 0, &tsum));
+    kernels_check(k, "an example with NaN, which has no norm", &tsum, nan, NULL, 0);
+    CHECK_RUN(k, mbk_zero(k, &tsum));
+    CHECK_RUN(k, mbk_private_sum(k, &last, 1, 0, 0, 0, &tsum));
+    kernels_check(k, "infinity is cut by an infinite norm", &tsum, part, NULL, 0);
+    kernels_drop(k, &tx);
+    kernels_drop(k, &tsum);
     kernels_close(k);
 }
 
