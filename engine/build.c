@@ -350,7 +350,7 @@ static void on_finished(struct build *b, struct build_step *bs, const struct wor
     bs->peak_bytes = r->peak_bytes;
     bs->logged = r->logged;
     if (r->outcome == WORKER_OK) {
-        if (settle_inputs_unchanged(bs, &e)) {
+        if (settle_inputs_unchanged(bs, &e) || build_step_check_found(bs, &e)) {
             remove_folder(bs);
             finish_failed(bs, e.text, NULL);
             return;

@@ -41,6 +41,7 @@ struct build_step {
     const char *first_folder;
     bool logged;
     double seconds;
+    int64_t started_ns;          /* wall clock: what it found while running must be older */
     uint64_t peak_bytes;
     /* of the settling job */
     int status;
@@ -76,6 +77,7 @@ struct build_step *build_step_new(struct build *b, uint32_t step);
 void build_step_free(struct build_step *bs);
 int build_step_start(struct build_step *bs, struct err *e);      /* makes its folders, sends the request */
 void build_step_event(struct build_step *bs, const struct worker_event *ev);
+int build_step_check_found(struct build_step *bs, struct err *e); /* before that: no other step may make what it found */
 int build_step_record(struct build_step *bs, bool ran, struct err *e); /* after its outputs are in place */
 
 /* settle.c: jobs */

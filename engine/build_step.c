@@ -126,6 +126,7 @@ int build_step_start(struct build_step *bs, struct err *e) {
     if (make_folders(bs, outputs, e) || make_checkpoint(bs, e)) return -1;
     input_paths(bs, inputs);
     bs->discovered_count = bs->metric_count = 0;
+    bs->started_ns = sys_wall_ms() * 1000000;
     bs->log = log_path(bs, step->name);
     struct worker_request request = {
         .hook = WORKER_RUN, .plugin_path = step->binding->plugin->path, .step = step->binding->type->name, .label = step->name,
@@ -225,27 +226,46 @@ static const char *metrics_json(struct build_step *bs) {
     return text;
 }
 
-/* Turns paths that the step reported into inputs with digests. What the step was given anyway, or made itself, is passed over. */
+/* A path that the step reported, as a file of the graph. */
+static uint32_t found_file(struct build_step *bs, uint32_t i) {
+    struct graph *g = &bs->build->session->graph;
+    const char *path;
+    struct err outside;
+    if (graph_normalize(g, bs->discovered[i], &path, &outside)) path = bs->discovered[i]; /* system headers lie outside */
+    return graph_file(g, path);
+}
+
+int build_step_check_found(struct build_step *bs, struct err *e) {
+    struct graph *g = &bs->build->session->graph;
+    for (uint32_t i = 0; i < bs->discovered_count; i++) {
+        uint32_t file = found_file(bs, i), producer = graph_producer(g, file);
+        const struct step *step = &g->steps[bs->step];
+        bool given = producer == NO_ID || producer == bs->step;
+        for (uint32_t k = 0; k < step->input_count && !given; k++) given = graph_producer(g, step->inputs[k].file) == producer;
+        if (given) continue;
+        return err_set(e, "it read %s, which step \"%s\" makes: name it as an input, so that it is made first", g->files[file].path, g->steps[producer].name);
+    }
+    return 0;
+}
+
+/* Turns paths that the step reported into inputs with digests. What the step was given anyway is passed over. What changed after the step began
+ * may not be what it read: it is recorded as no content that a file can have, and so the step runs again. */
 static int discovered_inputs(struct build_step *bs, struct state_input *out, uint32_t *count, struct err *e) {
     struct session *s = bs->build->session;
     struct graph *g = &s->graph;
     for (uint32_t i = 0; i < bs->discovered_count; i++) {
         const struct step *step = &g->steps[bs->step];
-        const char *path;
-        struct err outside;
-        if (graph_normalize(g, bs->discovered[i], &path, &outside)) path = bs->discovered[i]; /* system headers lie outside */
-        path = arena_strdup(&g->arena, path); /* the record outlives the run */
-        uint32_t file = graph_file(g, path), producer = graph_producer(g, file);
+        uint32_t file = found_file(bs, i);
         bool given = false;
         for (uint32_t k = 0; k < step->input_count; k++) given |= step->inputs[k].file == file;
-        if (given || !strncmp(path, ".mbuild/", 8)) continue;
-        if (producer != NO_ID && producer != bs->step) {
-            for (uint32_t k = 0; k < step->input_count && !given; k++) given = graph_producer(g, step->inputs[k].file) == producer;
-            if (!given)
-                return err_set(e, "it read %s, which step \"%s\" makes: name it as an input, so that it is made first", path, g->steps[producer].name);
-        }
+        if (given || !strncmp(g->files[file].path, ".mbuild/", 8)) continue;
         if (file_learn(g, file, e)) return -1;
-        out[(*count)++] = (struct state_input){.role = "", .path = path, .artifact = g->files[file].artifact};
+        const struct file *f = &g->files[file];
+        struct state_input *in = &out[(*count)++];
+        *in = (struct state_input){.role = "", .path = f->path, .artifact = f->artifact};
+        if (f->stat.kind != FILE_REGULAR || f->producer != NO_ID || f->stat.ctime_ns <= bs->started_ns) continue;
+        ui_log(s->ui, step->name, MB_WARN, arena_printf(&bs->arena, "%s, which it read, changed while it ran: it will run again", f->path));
+        memset(&in->artifact.digest, 0, sizeof in->artifact.digest);
     }
     return 0;
 }

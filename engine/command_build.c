@@ -13,7 +13,7 @@ static void print_reason(void *ctx, const char *reason, uint32_t cause) {
     buf_addf(b, "%s%s", b->len ? "; " : "", reason);
 }
 
-/* -n and -q: the same decisions as a build, and nothing done. */
+/* -n and -q: the same decisions as a build, and nothing done. Where nothing can be written, a build ends here too: if all is current. */
 static int plan_only(struct session *s, struct plan *p, struct err *e) {
     int status = build_plan(s, p, e);
     uint32_t stale = 0;
@@ -22,7 +22,7 @@ static int plan_only(struct session *s, struct plan *p, struct err *e) {
         const struct step *step = &s->graph.steps[p->order[i]];
         if (p->decisions[i].verdict == VERDICT_CURRENT) continue;
         stale++;
-        if (s->options->question) continue;
+        if (s->options->question || !s->options->dry_run) continue;
         struct buf why = {0};
         decide_reasons(s, p->order[i], &p->decisions[i], 2, print_reason, &why);
         ui_message(s->ui, 1, "would %s %s (%s): %s", words[p->decisions[i].verdict], step->name, step->plugin, buf_str(&why));
@@ -30,6 +30,10 @@ static int plan_only(struct session *s, struct plan *p, struct err *e) {
     }
     free(p->decisions);
     if (status) return -1;
+    if (stale && !s->options->question && !s->options->dry_run) {
+        *e = s->unwritable_why;
+        return err_wrap(e, "%u step%s to be made, but nothing can be written here", stale, stale == 1 ? " is" : "s are");
+    }
     if (!stale && !s->options->question) ui_message(s->ui, 1, "nothing to do");
     return s->options->question && stale ? 1 : 0;
 }
@@ -113,6 +117,7 @@ int command_build(const struct options *o, bool *unknown, struct err *e) {
     if (!status && answer == SNAPSHOT_CURRENT) {
         status = answer_current(&s, snap);
     } else if (!status) {
+        dry = s.read_only;
         status = session_load(&s, e);
         if (!status) status = find_steps(&s, answer == SNAPSHOT_STALE && !dry ? snap : NULL, &w, e);
         if (!status) status = build_prepare(&s, w.plan.order, w.plan.count, e);

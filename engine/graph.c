@@ -16,6 +16,7 @@ void graph_free(struct graph *g) {
     arena_free(&g->arena);
     intern_free(&g->paths);
     intern_free(&g->names);
+    intern_free(&g->inside);
     for (uint32_t i = 0; i < g->step_count; i++) {
         free(g->steps[i].consumers);
         free(g->steps[i].needs);
@@ -60,8 +61,7 @@ static void path_clean(const char *path, struct buf *out) {
     }
 }
 
-/* Whether `path` is `folder` or lies in it; both cleaned. */
-static bool path_within(const char *path, const char *folder) {
+bool graph_path_within(const char *path, const char *folder) {
     size_t n = strlen(folder);
     if (n == 1 && *folder == '/') return *path == '/';
     return !strncmp(path, folder, n) && (!path[n] || path[n] == '/');
@@ -104,12 +104,12 @@ int graph_normalize(struct graph *g, const char *path, const char **out, struct 
     struct buf whole = {0};
     path_absolute(g, path, &whole);
     int status = 0;
-    if (path_within(buf_str(&whole), g->root)) {
+    if (graph_path_within(buf_str(&whole), g->root)) {
         const char *rest = buf_str(&whole) + strlen(g->root);
         *out = arena_strdup(&g->arena, *rest ? rest + 1 : ".");
     } else {
         uint32_t i = 0;
-        while (i < g->outside_count && !path_within(buf_str(&whole), g->outside[i])) i++;
+        while (i < g->outside_count && !graph_path_within(buf_str(&whole), g->outside[i])) i++;
         if (i == g->outside_count)
             status = err_set(e, "the path %s leaves the repo; if that is meant, allow it by project { outside = { \"FOLDER\" } }", path);
         else
@@ -283,7 +283,7 @@ static bool adds_to(const struct graph *g, const char *name, const char *path) {
     uint32_t id = graph_find_step(g, name);
     for (uint32_t i = 0; id != NO_ID && i < g->steps[id].output_count; i++) {
         const struct slot *slot = &g->steps[id].outputs[i];
-        if (slot->shared && path_within(path, g->files[slot->file].path)) return true;
+        if (slot->shared && graph_path_within(path, g->files[slot->file].path)) return true;
     }
     return false;
 }

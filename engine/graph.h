@@ -115,6 +115,7 @@ struct graph {
     const char *project_name, *project_version; /* or NULL */
     const char **outside;       /* folders outside the repo that rules may name */
     uint32_t outside_count, outside_cap;
+    struct intern inside;       /* folders that no link leads out of, as far as graph_check_links looked */
     struct state_record **records; /* all of the database's */
     uint32_t record_count, record_cap;
 };
@@ -127,6 +128,13 @@ void graph_free(struct graph *g);
 
 /* Lets rules name what lies in a folder outside the repo. */
 void graph_allow_outside(struct graph *g, const char *folder);
+
+/* Whether `path` is `folder` or lies in it; both cleaned. */
+bool graph_path_within(const char *path, const char *folder);
+
+/* Refuses a path that leaves the repo by a symbolic link, in one of its folders or, with `itself`, at its end, unless it leads to
+ * where rules may name files. */
+int graph_check_links(struct graph *g, const char *path, bool itself, struct err *e);
 
 /* Brings a path to its one form: no "./", "//", "x/..". Fails on an empty path, one that leaves the repo without being allowed, one of
  * more than 4095 bytes. The result is in g's arena. */

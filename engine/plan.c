@@ -56,6 +56,19 @@ static int check_sources(const struct graph *g, const struct step *step, struct 
     return 0;
 }
 
+/* No source and no output may lie outside by a link. Secret files may: they are the user's own, not the repo's. */
+static int check_places(struct graph *g, const struct step *step, bool *looked, struct err *e) {
+    int status = 0;
+    for (uint32_t k = 0; k < step->input_count && !status; k++) {
+        uint32_t f = step->inputs[k].file;
+        if (looked[f] || g->files[f].secret || graph_producer(g, f) != NO_ID) continue;
+        looked[f] = true;
+        status = graph_check_links(g, g->files[f].path, true, e);
+    }
+    for (uint32_t k = 0; k < step->output_count && !status; k++) status = graph_check_links(g, g->files[step->outputs[k].file].path, false, e);
+    return status ? err_wrap(e, "%s: step \"%s\"", step->where, step->name) : 0;
+}
+
 /* A dynamic rule that isn't defined yet has nothing to check. */
 static bool is_open(const struct step *step) {
     return step->dynamic && !step->defined;
@@ -65,8 +78,13 @@ static int prepare(struct session *s, const uint32_t *order, uint32_t count, boo
     struct graph *g = &s->graph;
     for (uint32_t i = 0; i < count; i++)
         if (!is_open(&g->steps[order[i]]) && (bind_step(s, order[i], e) || check_resources(s, &g->steps[order[i]], e))) return -1;
+    bool *looked = mem_alloc(g->paths.count + 1);
+    int status = 0;
+    for (uint32_t i = 0; i < count && !status; i++) status = check_places(g, &g->steps[order[i]], looked, e);
+    free(looked);
+    if (status) return -1;
     uint32_t n, *files = list_files(g, order, count, &n);
-    int status = parallel ? files_learn(g, s->jobs, files, n, e) : 0;
+    status = parallel ? files_learn(g, s->jobs, files, n, e) : 0;
     for (uint32_t i = 0; i < n && !parallel && !status; i++) status = file_learn(g, files[i], e);
     free(files);
     for (uint32_t i = 0; i < count && !status; i++) status = check_sources(g, &g->steps[order[i]], e);

@@ -21,6 +21,21 @@ struct rules *rules_of(lua_State *L) {
 
 /* -- limits */
 
+static bool in_library(const char *source) {
+    return !strncmp(source, "@" LIBRARY_MARK, strlen("@" LIBRARY_MARK));
+}
+
+/* Lua gives errors of memory no place of their own. Asking where it stands takes no memory of Lua's. */
+static void note_hungry_line(struct rules *r) {
+    lua_Debug ar;
+    r->hungry_line = 0;
+    for (int level = 0; !r->hungry_line && r->L && lua_getstack(r->L, level, &ar); level++)
+        if (lua_getinfo(r->L, "Sl", &ar) && ar.currentline > 0 && *ar.source == '@' && !in_library(ar.source)) {
+            r->hungry_line = ar.currentline;
+            snprintf(r->hungry_file, sizeof r->hungry_file, "%s", ar.source + 1);
+        }
+}
+
 static void *limited_alloc(void *ud, void *p, size_t old, size_t size) {
     struct rules *r = ud;
     if (!p) old = 0;
@@ -31,6 +46,7 @@ static void *limited_alloc(void *ud, void *p, size_t old, size_t size) {
     }
     if (size > old && r->memory + (size - old) > MEMORY_LIMIT) {
         r->memory_refused = true;
+        note_hungry_line(r);
         return NULL;
     }
     void *q = realloc(p, size);
@@ -48,10 +64,6 @@ static void count_hook(lua_State *L, lua_Debug *ar) {
 }
 
 /* -- places and errors */
-
-static bool in_library(const char *source) {
-    return !strncmp(source, "@" LIBRARY_MARK, strlen("@" LIBRARY_MARK));
-}
 
 const char *rules_where(lua_State *L) {
     lua_Debug ar;
@@ -83,6 +95,14 @@ static int message_handler(lua_State *L) {
     else
         lua_pushstring(L, text);
     return 1;
+}
+
+const char *rules_text(lua_State *L, int index, const char *what) {
+    size_t n;
+    if (lua_type(L, index) != LUA_TSTRING) rules_fail(L, "%s: a string expected, found a %s", what, luaL_typename(L, index));
+    const char *text = lua_tolstring(L, index, &n);
+    if (strlen(text) != n) rules_fail(L, "%s: the name holds a NUL byte", what);
+    return text;
 }
 
 /* -- the sandbox */
@@ -261,7 +281,8 @@ static int run_rule_file(struct rules *r, struct err *e) {
     int status = 0;
     if (luaL_loadbufferx(r->L, buf_str(&text), text.len, chunk, "t") || lua_pcall(r->L, 0, 0, -2)) {
         if (r->memory_refused && !strcmp(lua_tostring(r->L, -1), "not enough memory"))
-            status = err_set(e, "%s: the rules need more than %zu MiB of memory", r->options->file, MEMORY_LIMIT >> 20);
+            status = err_set(e, "%s:%d: the rules need more than %zu MiB of memory", r->hungry_line ? r->hungry_file : r->options->file,
+                             r->hungry_line, MEMORY_LIMIT >> 20);
         else
             status = err_set(e, "%s", lua_tostring(r->L, -1));
     }

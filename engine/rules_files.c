@@ -15,7 +15,7 @@ uint32_t rules_source(lua_State *L, const char *path) {
 
 /* file(path): a source as an artifact. */
 static int api_file(lua_State *L) {
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = rules_text(L, 1, "file");
     rules_push_artifact(L, (struct artifact_ref){.step = NO_ID, .output = -1, .file = rules_source(L, path)});
     return 1;
 }
@@ -40,11 +40,18 @@ static int compare_paths(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Whether a part of the pattern is "..". */
+static bool climbs(const char *pattern) {
+    for (const char *p = pattern; (p = strstr(p, "..")); p++)
+        if ((p == pattern || p[-1] == '/') && (!p[2] || p[2] == '/')) return true;
+    return false;
+}
+
 /* glob(pattern): the matching files as a list of artifacts, sorted. */
 static int api_glob(lua_State *L) {
     struct rules *r = rules_of(L);
-    const char *pattern = luaL_checkstring(L, 1);
-    if (*pattern == '/' || !strncmp(pattern, "..", 2)) rules_fail(L, "glob: the pattern %s leaves the repo", pattern);
+    const char *pattern = rules_text(L, 1, "glob");
+    if (*pattern == '/' || climbs(pattern)) rules_fail(L, "glob: the pattern %s leaves the repo", pattern);
     rules_saw_glob(r, pattern);
     struct paths paths = {.rules = r};
     struct err e;
@@ -72,7 +79,7 @@ static const char *push_text(lua_State *L, const char *path, const char *what) {
     struct err e;
     const char *clean;
     struct buf text = {0};
-    if (graph_normalize(r->graph, path, &clean, &e) || sys_read_file(clean, &text, &e)) {
+    if (graph_normalize(r->graph, path, &clean, &e) || graph_check_links(r->graph, clean, true, &e) || sys_read_file(clean, &text, &e)) {
         buf_free(&text);
         rules_fail(L, "%s: %s", what, e.text);
     }
@@ -84,14 +91,14 @@ static const char *push_text(lua_State *L, const char *path, const char *what) {
 
 /* read(path): a file's text. */
 static int api_read(lua_State *L) {
-    push_text(L, luaL_checkstring(L, 1), "read");
+    push_text(L, rules_text(L, 1, "read"), "read");
     return 1;
 }
 
 /* include(path): runs another rule file; relative to the repo's root. Returns what it returns. */
 static int api_include(lua_State *L) {
     struct rules *r = rules_of(L);
-    const char *path = push_text(L, luaL_checkstring(L, 1), "include");
+    const char *path = push_text(L, rules_text(L, 1, "include"), "include");
     if (r->include_depth >= 50) rules_fail(L, "include \"%s\": more than 50 files deep (does it include itself?)", path);
     size_t n;
     const char *text = lua_tolstring(L, -1, &n);

@@ -22,7 +22,9 @@ struct rules {
     struct rules_seen *seen;
     struct intern seen_files, seen_globs, seen_folders;
     size_t memory;              /* bytes that Lua holds */
-    bool memory_refused;        /* it wanted more than the limit */
+    bool memory_refused;        /* it wanted more than the limit, there: */
+    char hungry_file[200];
+    int hungry_line;
     uint64_t instructions;
     struct setting *settings;
     uint32_t include_depth;
@@ -78,5 +80,8 @@ void rules_read_definition(lua_State *L, uint32_t step, int index);
 
 /* file("…") and friends: the id of a source path; raises if it is no allowed path. */
 uint32_t rules_source(lua_State *L, const char *path);
+
+/* The string at an index, which must be one, without a NUL byte. `what` names it in the error. */
+const char *rules_text(lua_State *L, int index, const char *what);
 
 #endif

@@ -136,7 +136,7 @@ static void add_input(lua_State *L, struct rules *r, const char *step, const cha
         const struct step *s = &r->graph->steps[a->step];
         for (uint32_t i = 0; i < s->output_count; i++) add_slot(r, role, s->outputs[i].file);
     } else if (lua_type(L, index) == LUA_TSTRING) {
-        add_input_string(L, r, step, role, lua_tostring(L, index));
+        add_input_string(L, r, step, role, rules_text(L, index, "an input"));
     } else if (lua_type(L, index) == LUA_TTABLE) {
         lua_Integer n = (lua_Integer)lua_rawlen(L, index);
         for (lua_Integer i = 1; i <= n; i++) {
@@ -173,7 +173,7 @@ static void each_entry(lua_State *L, int index, struct rules *r, const char *ste
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
         if (lua_isinteger(L, -2)) continue;
         if (lua_type(L, -2) != LUA_TSTRING) rules_fail(L, "step \"%s\": a role's name must be a string", step);
-        add(L, r, step, arena_strdup(&r->graph->arena, lua_tostring(L, -2)), lua_gettop(L));
+        add(L, r, step, arena_strdup(&r->graph->arena, rules_text(L, -2, "a role")), lua_gettop(L));
     }
 }
 
@@ -188,8 +188,8 @@ static void add_output(lua_State *L, struct rules *r, const char *step, const ch
         return;
     }
     if (lua_type(L, index) != LUA_TSTRING) rules_fail(L, "step \"%s\": an output %s is a %s: a path expected", step, role, luaL_typename(L, index));
-    size_t n;
-    const char *path = lua_tolstring(L, index, &n);
+    const char *path = rules_text(L, index, "an output");
+    size_t n = strlen(path);
     add_slot(r, role, rules_source(L, path));
     r->slots[r->slot_count - 1].shared = n && path[n - 1] == '/';
 }
@@ -276,7 +276,7 @@ static void read_resources(lua_State *L, struct graph *g, struct step *s, int in
         if (!strcmp(key, "cpu")) s->resources.cpu = all ? 0 : read_count(L, value, s->name, "cpu", 1, 4096);
         else if (!strcmp(key, "gpu")) s->resources.gpu = read_count(L, value, s->name, "gpu", 0, 1024);
         else if (!strcmp(key, "mem")) s->resources.mem = read_memory(L, value, s->name);
-        else if (!strcmp(key, "pool")) s->resources.pool = graph_pool(g, luaL_checkstring(L, value));
+        else if (!strcmp(key, "pool")) s->resources.pool = graph_pool(g, rules_text(L, value, "pool"));
         else unknown_field(L, s->name, key, known, sizeof known / sizeof *known);
     }
 }
@@ -287,7 +287,7 @@ static void read_env(lua_State *L, struct graph *g, struct step *s, int index) {
     s->env = arena_alloc(&g->arena, n * sizeof *s->env);
     for (uint32_t i = 0; i < n; i++) {
         lua_rawgeti(L, index, i + 1);
-        const char *name = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+        const char *name = lua_type(L, -1) == LUA_TSTRING ? rules_text(L, -1, "env") : "";
         if (!*name || strchr(name, '=')) rules_fail(L, "step \"%s\": env: entry %u is no variable name", s->name, i + 1);
         s->env[s->env_count++] = arena_strdup(&g->arena, name);
         lua_pop(L, 1);
@@ -302,7 +302,7 @@ static void read_plugin(lua_State *L, struct graph *g, struct step *s, int index
         s->plugin_file = graph_find_file(g, path);
         s->plugin = a->step == NO_ID ? path : g->steps[a->step].name;
     } else if (lua_type(L, index) == LUA_TSTRING && *lua_tostring(L, index)) {
-        s->plugin = arena_strdup(&g->arena, lua_tostring(L, index));
+        s->plugin = arena_strdup(&g->arena, rules_text(L, index, "plugin"));
     } else {
         rules_fail(L, "step \"%s\": plugin: the name of a plugin or an artifact expected", s->name);
     }
@@ -370,10 +370,7 @@ static int declare_step(lua_State *L) {
 
 static const char *check_name(lua_State *L, const char *what) {
     if (lua_type(L, 1) != LUA_TSTRING) rules_fail(L, "%s: a name in quotes expected, found a %s", what, luaL_typename(L, 1));
-    size_t n;
-    const char *name = lua_tolstring(L, 1, &n);
-    if (strlen(name) != n) rules_fail(L, "%s: the name holds a NUL byte", what);
-    return name;
+    return rules_text(L, 1, what);
 }
 
 static int api_step(lua_State *L) {
@@ -390,7 +387,7 @@ static void alias_names(lua_State *L, struct rules *r, int index) {
     const struct artifact_ref *a = rules_test_artifact(L, index);
     const char *name = NULL;
     if (a) name = a->step == NO_ID ? g->files[a->file].path : g->steps[a->step].name;
-    else if (lua_type(L, index) == LUA_TSTRING) name = arena_strdup(&g->arena, lua_tostring(L, index));
+    else if (lua_type(L, index) == LUA_TSTRING) name = arena_strdup(&g->arena, rules_text(L, index, "alias"));
     if (name) {
         r->names = mem_grow(r->names, &r->name_cap, r->name_count + 1, sizeof *r->names);
         r->names[r->name_count++] = name;
@@ -503,7 +500,7 @@ static int api_project(lua_State *L) {
         if (lua_getfield(L, 1, "outside") == LUA_TTABLE) {
             for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, -1); i <= n; i++) {
                 lua_rawgeti(L, -1, i);
-                graph_allow_outside(g, luaL_checkstring(L, -1));
+                graph_allow_outside(g, rules_text(L, -1, "outside"));
                 lua_pop(L, 1);
             }
         }

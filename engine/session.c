@@ -77,6 +77,11 @@ static int take_lock(struct session *s, struct err *e) {
     return s->lock_fd >= 0 ? 0 : -1;
 }
 
+/* Whether it is the file system, or who owns the repo, that lets nothing be written. */
+static bool no_writing(void) {
+    return access(access(".mbuild", F_OK) ? "." : ".mbuild", W_OK) && (errno == EROFS || errno == EACCES);
+}
+
 static int open_state(struct session *s, struct err *e) {
     char *note = NULL;
     struct file_stat st;
@@ -133,7 +138,11 @@ int session_begin(struct session *s, const struct options *o, bool read_only, st
     if (st.kind == FILE_ABSENT) /* before .mbuild is made in a folder that is no repo */
         return err_set(e, "there is no %s in %s; `mbuild init` starts a model repo, -C DIR and -f FILE name another", file, s->root);
     if (find_device(s, e) || workers_start(&s->workers, e)) return -1;
-    return !read_only && (sys_mkdirs(".mbuild", e) || take_lock(s, e)) ? -1 : 0;
+    if (read_only || (!sys_mkdirs(".mbuild", e) && !take_lock(s, e))) return 0;
+    if (!no_writing()) return -1;
+    s->read_only = s->unwritable = true;
+    s->unwritable_why = *e;
+    return 0;
 }
 
 int session_load(struct session *s, struct err *e) {
@@ -144,7 +153,12 @@ int session_load(struct session *s, struct err *e) {
 }
 
 int session_open(struct session *s, const struct options *o, bool read_only, struct err *e) {
-    return session_begin(s, o, read_only, e) || session_load(s, e) || session_evaluate(s, e) ? -1 : 0;
+    if (session_begin(s, o, read_only, e)) return -1;
+    if (s->unwritable) {
+        *e = s->unwritable_why;
+        return -1;
+    }
+    return session_load(s, e) || session_evaluate(s, e) ? -1 : 0;
 }
 
 void session_watch(struct session *s, const char *path) {

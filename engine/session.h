@@ -51,6 +51,8 @@ struct session {
     uint64_t memory;          /* likewise, in bytes */
     int lock_fd;              /* -1: none */
     bool read_only;           /* nothing is written: -n, -q, status, why … */
+    bool unwritable;          /* nothing can be written, so it is read_only, although it was to be otherwise; why: */
+    struct err unwritable_why;
     int64_t run_id;
     int64_t started_ns;       /* wall clock, since 1970 */
     const char **watched;     /* files whose stat decides whether fingerprints are asked for again */
@@ -59,7 +61,8 @@ struct session {
 
 /* In three parts, for those who may not need them all. Begin: finds the repo, forks the spawner, and takes the lock unless `read_only`
  * (waiting for another mbuild, and saying for whom). Load: opens state and store. Evaluate: runs the rules and loads what
- * the database knows. session_close is due after any of them, failed or not. */
+ * the database knows. session_close is due after any of them, failed or not. In a repo where nothing may be written, session_begin succeeds
+ * with `unwritable`: a build with nothing to do needs no more. */
 int session_begin(struct session *s, const struct options *o, bool read_only, struct err *e);
 int session_load(struct session *s, struct err *e);
 int session_evaluate(struct session *s, struct err *e);

@@ -158,4 +158,160 @@ LUA
     expect_ran a
 }
 
+test_a_path_that_leaves_the_repo_by_a_link_is_refused_unless_allowed() {
+    rm -rf ../outside
+    mkdir ../outside
+    echo secret >../outside/x
+    ln -s ../outside away
+    ln -s ../outside/x link
+    ln -s "$PWD" here
+    write x <<<"mine"
+    write mbuild.lua <<<'copy "a" { from = "away/x" }'
+    try
+    expect_fail 2 "mbuild.lua:1" '"a"' "the path away/x leaves the repo: away is a link to" 'outside = {'
+    write mbuild.lua <<<'copy "a" { from = "link" }'
+    try
+    expect_fail 2 "mbuild.lua:1" "the path link leaves the repo"
+    write mbuild.lua <<<'copy "a" { from = "x", to = "away/made" }'
+    try
+    expect_fail 2 "mbuild.lua:1" "the path away/made leaves the repo"
+    expect_no_file ../outside/made
+    write mbuild.lua <<<'copy "a" { from = glob "away/*" }'
+    try
+    expect_fail 2 "mbuild.lua:1"
+    write mbuild.lua <<<'read "link"'
+    try
+    expect_fail 2 "mbuild.lua:1" "the path link leaves the repo"
+    write mbuild.lua <<<'include "away/x"'
+    try
+    expect_fail 2 "mbuild.lua:1" "the path away/x leaves the repo"
+    write mbuild.lua <<<'glob "in/../../outside/*"'
+    try
+    expect_fail 2 "mbuild.lua:1" "leaves the repo"
+    write mbuild.lua <<<'copy "a" { from = "here/x" } copy "b" { from = "here/here/x", to = "here/build/b" }'
+    build
+    expect_content build/b mine
+    write mbuild.lua <<<'project { name = "p", outside = { "../outside" } } copy "a" { from = "away/x" } copy "b" { from = "link" }'
+    build
+    expect_content build/a secret
+    expect_content build/b secret
+    echo other >../outside/x
+    build
+    expect_content build/a other
+    expect_content build/b other
+    rm -r ../outside
+}
+
+test_a_link_put_in_a_folders_place_is_noticed() {
+    rm -rf ../outside
+    mkdir in ../outside
+    echo mine >in/x
+    echo secret >../outside/x
+    write mbuild.lua <<<'copy "a" { from = "in/x" }'
+    build
+    sleep 0.05
+    build
+    mv in was
+    ln -s ../outside in
+    try
+    expect_fail 2 "the path in/x leaves the repo"
+    expect_content build/a mine
+    rm in
+    mv was in
+    build
+    expect_nothing_ran
+    rm -r ../outside
+}
+
+test_a_folder_and_a_removed_rules_name_are_no_targets() {
+    write in/x <<<"x"
+    write mbuild.lua <<<'copy "a" { from = "in" } copy "b" { from = "in/x" }'
+    build in
+    expect_nothing_ran
+    try build
+    expect_fail 2 'no target "build"'
+    build
+    change mbuild.lua 's/ copy "b".*//'
+    try b
+    expect_fail 2 'no target "b"'
+    try in/y
+    expect_fail 2 'no target "in/y"'
+}
+
+test_an_output_that_a_rule_takes_as_a_source_folder_is_refused() {
+    write src/x <<<"x"
+    write mbuild.lua <<'LUA'
+command "a" { cmd = "ls src > src/list", inputs = { "src" }, outputs = { "src/list" } }
+LUA
+    try
+    expect_fail 2 "src/list"
+    write mbuild.lua <<<'copy "a" { from = "src/x", to = "src/x" }'
+    try
+    expect_fail 2 "a cycle: a → a"
+    expect_content src/x x
+}
+
+test_an_output_that_stood_there_as_a_source_is_not_lost_unseen() {
+    write x <<<"x"
+    write build/a <<<"by hand"
+    write mbuild.lua <<<'copy "a" { from = "x" }'
+    build
+    expect_ran a
+    expect_content build/a x
+}
+
+test_a_cycle_through_an_alias_is_shown() {
+    write mbuild.lua <<'LUA'
+command "a" { cmd = "true", inputs = { "build/b" }, outputs = { "build/a" } }
+command "b" { cmd = "true", inputs = { "build/a" }, outputs = { "build/b" } }
+alias "all" { "a", "more" }
+alias "more" { "b" }
+LUA
+    try all
+    expect_fail 2 "a cycle: a → b → a"
+    write x <<<"x"
+    write mbuild.lua <<<'copy "x1" { from = "x" } alias "one" { "two" } alias "two" { "one" }'
+    try one
+    expect_fail 2 "mbuild.lua:1" "leads back to itself"
+}
+
+test_the_graph_is_shown_as_text_dot_and_json() {
+    write x <<<"x"
+    write mbuild.lua <<'LUA'
+local a = copy "a" { from = "x" }
+command "say \"b\"" { cmd = { "cat", a }, stdout = "build/b" }
+command "unwanted" { cmd = { "echo" }, stdout = "build/unwanted" }
+LUA
+    expect_ok mbuild graph 'say "b"'
+    expect_printed 'a (copy) ← x' 'say "b" (command) ← a'
+    expect_not_printed unwanted
+    expect_ok mbuild graph --dot 'say "b"'
+    expect_printed "digraph mbuild {" '"x" -> "a" [label="from"];' '"a" -> "say \"b\""'
+    if command -v dot >/dev/null; then dot -Tsvg <"$out" >svg || fail "dot refuses it"; fi
+    expect_ok mbuild graph --json 'say "b"'
+    expect_printed '"version":1' '"name":"a"' '"plugin":"copy"' '"rule":"mbuild.lua:1"' '"path":"build/a","step":"a"'
+    command -v python3 >/dev/null || return 0
+    python3 - "$out" <<'PY' || fail "the graph's JSON isn't what docs/mbuild.1 says"
+import json, sys
+g = json.load(open(sys.argv[1]))
+assert set(g) == {"version", "steps"}
+assert [s["name"] for s in g["steps"]] == ["a", 'say "b"'], "producers come first"
+for s in g["steps"]:
+    assert set(s) == {"name", "plugin", "rule", "params", "inputs", "outputs"}, s
+    assert all(set(i) <= {"role", "path", "step"} for i in s["inputs"] + s["outputs"])
+PY
+}
+
+test_a_hundred_thousand_targets_are_planned() {
+    write x <<<"x"
+    write mbuild.lua <<<'for i = 1, 100000 do copy("c" .. i) { from = "x", to = "build/" .. i % 100 .. "/c" .. i } end'
+    run mbuild -n
+    expect_ok
+    expect_same "$(grep -c '^would run c' "$out")" 100000
+    run mbuild targets
+    expect_same "$(grep -c '^c' "$out")" 100000
+    build c7
+    expect_ran c7
+}
+
 run_tests "$@"

@@ -71,7 +71,7 @@ test_a_rule_file_that_never_ends_is_stopped() {
 test_a_rule_file_that_eats_memory_is_stopped() {
     write mbuild.lua <<<$'local t = {}\nfor i = 1, 1e9 do t[i] = ("x"):rep(1000000) .. i end'
     try
-    expect_fail 2 "mbuild.lua" "memory"
+    expect_fail 2 "mbuild.lua:2" "the rules need more than" "of memory"
 }
 
 test_pairs_goes_in_sorted_order() {
