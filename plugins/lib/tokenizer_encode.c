@@ -80,26 +80,41 @@ static void encode_stretch(const struct mbl_tokenizer *t, struct mbl_encode_work
     else encode_plain(t, w, (struct mbl_token_text){s + begin, end - begin, NULL, begin});
 }
 
-/* ByteLevel's and Roberta's offsets leave out spaces at a token's ends, but for a single one before the first, which `prefix` says was put there. */
-static void trim_offsets(const struct mbl_tokenizer *t, struct mbl_encode_work *w, size_t from, size_t count) {
+static bool is_space(uint32_t c) {
+    return c == mbl_byte_chars[' '] || mbl_unicode_classes(c) & MBL_UNICODE_WHITE;
+}
+
+/* The characters of a string that are spaces, at its beginning and at its end. */
+static void count_spaces(const char *s, size_t n, size_t *leading, size_t *trailing) {
+    size_t length;
+    *leading = *trailing = 0;
+    for (size_t at = 0; at < n && is_space(mbl_utf8_decode(s + at, &length)); at += length) ++*leading;
+    for (size_t end = n; end > 0; ++*trailing) {
+        size_t last = end - 1;
+        while (last > 0 && ((unsigned char)s[last] & 0xc0) == 0x80) last--;
+        if (!is_space(mbl_utf8_decode(s + last, &length))) break;
+        end = last;
+    }
+}
+
+/* ByteLevel's and Roberta's offsets leave out as many characters as a token has spaces at its ends, but for a single space at the very beginning, if
+ * one is put there. */
+static void trim_offsets(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const char *s, size_t from, size_t count) {
     for (size_t i = from; i < from + count; i++) {
         struct mbl_token *token = &w->tokens[i];
         const char *text = t->tokens[token->id];
-        size_t n = strlen(text), length, leading = 0, trailing = 0;
-        for (size_t at = 0; at < n; at += length, leading++) {
-            uint32_t c = mbl_utf8_decode(text + at, &length);
-            if (c != mbl_byte_chars[' '] && !(mbl_unicode_classes(c) & MBL_UNICODE_WHITE)) break;
-        }
-        for (size_t end = n; end > 0; trailing++) {
-            size_t last = end - 1;
-            while (last > 0 && ((unsigned char)text[last] & 0xc0) == 0x80) last--;
-            uint32_t c = mbl_utf8_decode(text + last, &length);
-            if (c != mbl_byte_chars[' '] && !(mbl_unicode_classes(c) & MBL_UNICODE_WHITE)) break;
-            end = last;
-        }
+        size_t leading, trailing, length;
+        if (t->added_by_id[token->id] >= 0) count_spaces(s + token->begin, token->end - token->begin, &leading, &trailing);
+        else count_spaces(text, strlen(text), &leading, &trailing);
         if (leading == 1 && t->trim_prefix && (i == from || token->begin == 0)) leading = 0;
-        if (leading) token->begin = (uint32_t)(token->begin + leading < token->end ? token->begin + leading : token->end);
-        if (trailing && token->end >= trailing) token->end = (uint32_t)(token->end - trailing > token->begin ? token->end - trailing : token->begin);
+        for (; leading && token->begin < token->end; leading--) {
+            mbl_utf8_decode(s + token->begin, &length);
+            token->begin += (uint32_t)length;
+        }
+        for (; trailing && token->end > token->begin; trailing--) {
+            do token->end--;
+            while (token->end > token->begin && ((unsigned char)s[token->end] & 0xc0) == 0x80);
+        }
     }
 }
 
@@ -162,8 +177,9 @@ static void out_add(struct mbl_encoding *out, int32_t id, uint8_t type, uint32_t
     out->count++;
 }
 
-static void frame_put(const struct mbl_tokenizer *t, const struct mbl_frame *f, struct mbl_encode_work *w, const size_t had[2], const size_t keep[2],
-                      const struct mbl_encode_options *o, struct mbl_encoding *out) {
+static void frame_put(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_text *const texts[2], const size_t had[2],
+                      const size_t keep[2], const struct mbl_encode_options *o, struct mbl_encoding *out) {
+    const struct mbl_frame *f = &t->frames[texts[1] != NULL];
     size_t need = out->count + f->added + keep[0] + keep[1];
     out->ids = mbl_grow(out->ids, &out->id_cap, need, sizeof *out->ids);
     out->types = mbl_grow(out->types, &out->type_cap, need, sizeof *out->types);
@@ -175,7 +191,7 @@ static void frame_put(const struct mbl_tokenizer *t, const struct mbl_frame *f, 
             continue;
         }
         size_t n = keep[p->sequence], from = (p->sequence ? had[0] : 0) + (o->truncate_left ? had[p->sequence] - n : 0);
-        if (o->offsets && t->trim) trim_offsets(t, w, from, n);
+        if (o->offsets && t->trim) trim_offsets(t, w, texts[p->sequence]->data, from, n);
         for (size_t k = from; k < from + n; k++) out_add(out, w->tokens[k].id, p->type, w->tokens[k].begin, w->tokens[k].end, o->offsets);
     }
 }
@@ -184,8 +200,7 @@ int mbl_tokenizer_encode(const struct mbl_tokenizer *t, const struct mbl_text *t
                          const struct mbl_encode_options *options, struct mbl_encoding *out, struct mbl_error *e) {
     static const struct mbl_encode_options plain;
     const struct mbl_encode_options *o = options ? options : &plain;
-    const struct mbl_frame *frame = &t->frames[pairs != NULL];
-    size_t added = o->no_special ? 0 : frame->added;
+    size_t added = o->no_special ? 0 : t->frames[pairs != NULL].added;
     if (!out->work) out->work = mbl_alloc(sizeof *out->work);
     if (!o->offsets) {
         free(out->offsets);
@@ -208,7 +223,7 @@ int mbl_tokenizer_encode(const struct mbl_tokenizer *t, const struct mbl_text *t
         had[1] = w->count - had[0];
         memcpy(keep, had, sizeof keep);
         if (o->max_length && truncate_lengths(keep, pairs != NULL, o->max_length - added, o->truncation, i, e)) return -1;
-        frame_put(t, frame, w, had, keep, o, out);
+        frame_put(t, w, (const struct mbl_text *const[]){&texts[i], pairs ? &pairs[i] : NULL}, had, keep, o, out);
         out->starts[++out->texts] = out->count;
     }
     return 0;

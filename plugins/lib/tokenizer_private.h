@@ -244,6 +244,7 @@ struct mbl_token_room *mbl_work_room(struct mbl_encode_work *w, const struct mbl
 void mbl_normalize(const struct mbl_tokenizer *t, struct mbl_encode_work *w, struct mbl_token_text *text);
 /* Splits into w->words; *text may come to lie in another room. */
 void mbl_split(const struct mbl_tokenizer *t, struct mbl_encode_work *w, struct mbl_token_text *text);
+#define MBL_GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 size_t (*mbl_split_pattern(const char *regex))(const char *s, size_t n); /* NULL: a regular expression that isn't known */
 void mbl_wordpiece_word(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_token_text *text, size_t begin, size_t end);
 void mbl_bpe_word(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_token_text *text, size_t begin, size_t end);

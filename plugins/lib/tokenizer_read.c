@@ -264,7 +264,7 @@ static int splitter_bytes(struct reader *r, const struct mbl_json *v, const char
     if (!s) return -1;
     s->prefix_space = mbl_json_get_bool(v, "add_prefix_space", true);
     s->split = mbl_json_get_bool(v, "use_regex", true);
-    s->match = mbl_split_pattern("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+");
+    s->match = mbl_split_pattern(MBL_GPT2_PATTERN);
     r->t->bytes = true;
     if (s->prefix_space) r->t->rewrites = true;
     if (!r->t->bpe) return mbl_error_set(r->e, "%s: %s is ByteLevel, which mbuild's tokenizers take only with the model BPE", r->name, place);
