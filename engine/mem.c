@@ -1,5 +1,6 @@
 /* mem.c: memory by lifetime; see mem.h. */
 #include "mem.h"
+#include "sys_call.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 
 void (*mem_farewell)(void);
 
-static _Noreturn void mem_exhausted(size_t size) {
+_Noreturn void mem_exhausted(size_t size) {
     char text[96];
     if (mem_farewell) mem_farewell();
     int n = snprintf(text, sizeof text, "mbuild: out of memory (asked for %zu bytes)\n", size);
@@ -17,13 +18,13 @@ static _Noreturn void mem_exhausted(size_t size) {
 }
 
 void *mem_alloc(size_t size) {
-    void *p = calloc(1, size ? size : 1);
+    void *p = sys_fault(SYS_ALLOC) ? NULL : calloc(1, size ? size : 1);
     if (!p) mem_exhausted(size);
     return p;
 }
 
 void *mem_realloc(void *p, size_t size) {
-    p = realloc(p, size ? size : 1);
+    p = sys_fault(SYS_ALLOC) ? NULL : realloc(p, size ? size : 1);
     if (!p) mem_exhausted(size);
     return p;
 }

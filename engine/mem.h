@@ -14,6 +14,9 @@
 /* Called before that end, if set: gives back what a process must not keep, such as a terminal's cursor. */
 extern void (*mem_farewell)(void);
 
+/* That end, for who asks for memory by other ways. */
+_Noreturn void mem_exhausted(size_t size);
+
 void *mem_alloc(size_t size);                       /* zeroed; free with free() */
 void *mem_realloc(void *p, size_t size);
 char *mem_strdup(const char *s);

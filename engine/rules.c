@@ -1,5 +1,6 @@
 /* rules.c: the sandbox that rule files run in: what they can reach, how much they may use, where errors point. */
 #include "rules_private.h"
+#include "sys_call.h"
 
 #include <lualib.h>
 #include <stdio.h>
@@ -49,7 +50,7 @@ static void *limited_alloc(void *ud, void *p, size_t old, size_t size) {
         note_hungry_line(r);
         return NULL;
     }
-    void *q = realloc(p, size);
+    void *q = size > old && sys_fault(SYS_ALLOC) ? NULL : realloc(p, size); /* Lua counts on it that shrinking succeeds */
     if (q) r->memory += size - old;
     return q;
 }
@@ -235,6 +236,12 @@ void rules_saw_folder(struct rules *r, const char *path) {
     saw(r, &r->seen_folders, path, &r->seen->folders, &r->seen->folder_count, &r->seen->folder_cap);
 }
 
+/* Errors outside of protected calls, while the host itself is set up or looked at: nothing but memory can be the cause. */
+static int panic(lua_State *L) {
+    (void)L;
+    mem_exhausted(0);
+}
+
 static int load_library(struct rules *r, const char *name, struct err *e) {
     char *path = mem_printf("%s/%s", r->options->library, name), *chunk = mem_printf("@%s%s", LIBRARY_MARK, name);
     struct buf text = {0};
@@ -348,6 +355,7 @@ int rules_evaluate(struct graph *g, const struct rules_options *o, struct rules_
         if (!r->L) status = err_set(e, "cannot start Lua: out of memory");
     }
     if (!status) {
+        lua_atpanic(r->L, panic);
         lua_pushlightuserdata(r->L, r);
         lua_rawsetp(r->L, LUA_REGISTRYINDEX, &rules_key);
         open_libraries(r->L);

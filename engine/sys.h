@@ -6,7 +6,7 @@
  * exists was synced before; nothing else on disk is believed without its digest.
  *
  * Fault injection: with MBUILD_FAULT=CALL:N[:ERRNO|:KILL] in the environment, the N-th call of that kind (write, fsync,
- * rename, link, open, mkdir, mmap, read, copy, unlink; "any" counts all) fails with that errno (default EIO) or kills the process;
+ * rename, link, open, mkdir, mmap, read, copy, unlink; "any" counts all; "alloc" is memory, apart from these) fails with that errno (default EIO) or kills the process;
  * with "N+" all from the N-th on do.
  * Costs one load and branch a call.
  */
@@ -49,6 +49,7 @@ int sys_mkdir_parents(const char *file_path, struct err *e); /* the folders abov
 int sys_rename(const char *from, const char *to, struct err *e);
 int sys_unlink(const char *path, struct err *e);            /* absent is fine */
 int sys_remove_tree(const char *path, struct err *e);       /* absent is fine; never follows links */
+int sys_remove_private(const char *folder, struct err *e);  /* the same for a folder that is empty as a rule: cheaper then */
 int sys_sync_file(const char *path, struct err *e);
 int sys_sync_folder(const char *path, struct err *e);
 int sys_symlink(const char *target, const char *path, struct err *e);

@@ -15,12 +15,13 @@
 static const char *const kind_names[SYS_KINDS] = {
     [SYS_OPEN] = "open",   [SYS_READ] = "read",   [SYS_WRITE] = "write",   [SYS_FSYNC] = "fsync", [SYS_RENAME] = "rename",
     [SYS_LINK] = "link",   [SYS_MKDIR] = "mkdir", [SYS_UNLINK] = "unlink", [SYS_MMAP] = "mmap",   [SYS_COPY] = "copy",
+    [SYS_ALLOC] = "alloc",
 };
 
 bool sys_fault_armed;
 
 static struct {
-    int kind;             /* enum sys_kind, or SYS_KINDS for any */
+    int kind;             /* enum sys_kind, or SYS_KINDS for any but alloc */
     unsigned long at;     /* which call, from 1 */
     bool onward, deadly;  /* all after it as well; kill instead of failing */
     int number;           /* errno */
@@ -28,7 +29,7 @@ static struct {
 } fault;
 
 bool sys_fault_hit(enum sys_kind kind) {
-    if (fault.kind != SYS_KINDS && fault.kind != (int)kind) return false;
+    if (fault.kind == SYS_KINDS ? kind == SYS_ALLOC : fault.kind != (int)kind) return false;
     unsigned long n = atomic_fetch_add(&fault.seen, 1) + 1;
     if (fault.onward ? n < fault.at : n != fault.at) return false;
     if (fault.deadly) {

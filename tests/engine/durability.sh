@@ -81,6 +81,43 @@ test_a_disk_that_fills_up_is_told_and_harms_nothing() {
     disturb write:N+:ENOSPC 100000 2
 }
 
+# Thousands of allocations: the first ones each, then with growing gaps, never the same ones.
+test_memory_that_runs_out_is_told_and_harms_nothing() {
+    world
+    local n quiet=0
+    for ((n = 1; n < 100000000 && !quiet; n += n / 8 + 1 + RANDOM % (n / 16 + 1))); do
+        rm -rf build .mbuild
+        MBUILD_FAULT=alloc:$n+:ENOMEM run mbuild # and all after it: Lua collects its garbage and asks again
+        case $status in
+        0) quiet=1 ;;
+        2) [[ -s $err ]] || fail "alloc:$n: status 2 and no message" ;; # of memory, or of the process that is gone
+        *) fail "alloc:$n: status $status" ;;
+        esac
+        whole "alloc:$n"
+        again "alloc:$n"
+    done
+    ((n > 500)) || fail "only $n allocations were met"
+}
+
+test_memory_that_runs_out_with_nothing_to_do_harms_nothing() {
+    world
+    local n
+    for ((n = 1; n < 4000; n += n / 4 + 1)); do
+        MBUILD_FAULT=alloc:$n:ENOMEM run mbuild
+        [[ $status != 0 ]] || break
+        expect_status 2
+        again "alloc:$n"
+    done
+    ((n > 8)) || fail "only $n allocations were met"
+}
+
+test_a_snapshot_that_can_not_be_mapped_is_passed_over() {
+    world
+    MBUILD_FAULT=mmap:1:ENOMEM run mbuild
+    expect_ok
+    expect_printed "nothing to do"
+}
+
 test_a_restore_that_is_killed_or_fails_is_done_again() {
     world
     local n
@@ -93,6 +130,22 @@ test_a_restore_that_is_killed_or_fails_is_done_again() {
         expect_nothing_ran
     done
     ((n < 400)) || fail "a restore takes more than 400 calls"
+}
+
+test_each_call_of_a_restore_that_fails_is_told_and_harms_nothing() {
+    world
+    local n kind
+    for kind in link write rename open; do
+        for ((n = 1; n < 200; n++)); do
+            rm -rf build
+            MBUILD_FAULT=$kind:$n:EIO run mbuild
+            [[ $status != 0 ]] || break
+            expect_status 2
+            whole "$kind:$n"
+            again "$kind:$n"
+        done
+        ((n > 1)) || fail "$kind was never met"
+    done
 }
 
 run_tests "$@"
