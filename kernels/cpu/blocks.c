@@ -104,18 +104,7 @@ CPU_CLONES static void q4_0_encode(const float *x, uint8_t *block)
         block[2 + i] = (uint8_t)(level[i] | level[PART / 2 + i] << 4);
 }
 
-/* -- Q4_K. The scales' lower six bits of parts 0 … 3 are bytes 0 … 3, the minima's bytes 4 … 7; of parts 4 … 7 the lower four bits of both are
- * bytes 8 … 11, and the upper two bits stand above those of parts 0 … 3. */
-
-static void get_scales(const uint8_t *packed, uint8_t scales[PARTS], uint8_t minima[PARTS])
-{
-    for (int p = 0; p < 4; p++) {
-        scales[p] = packed[p] & 63;
-        minima[p] = packed[4 + p] & 63;
-        scales[4 + p] = (uint8_t)((packed[8 + p] & 15) | packed[p] >> 6 << 4);
-        minima[4 + p] = (uint8_t)(packed[8 + p] >> 4 | packed[4 + p] >> 6 << 4);
-    }
-}
+/* -- Q4_K. */
 
 static void put_scales(uint8_t *packed, const uint8_t scales[PARTS], const uint8_t minima[PARTS])
 {
@@ -139,7 +128,7 @@ static void q4_k_decode(const uint8_t *block, float *to, int64_t blocks)
     for (int64_t b = 0; b < blocks; b++, block += 144, to += Q4_K_ELEMENTS) {
         uint8_t scales[PARTS], minima[PARTS];
         float d = cpu_half_to_float(get_half(block)), dmin = cpu_half_to_float(get_half(block + 2));
-        get_scales(block + 4, scales, minima);
+        cpu_q4_k_scales(block + 4, scales, minima);
         for (int p = 0; p < PARTS; p += 2)
             q4_k_parts(block + 16 + p / 2 * PART, d * (float)scales[p], dmin * (float)minima[p], d * (float)scales[p + 1],
                        dmin * (float)minima[p + 1], to + p * PART);
@@ -301,8 +290,7 @@ void cpu_blocks_to_floats(enum mbk_type type, const void *data, int64_t first, i
 }
 
 struct work {
-    const struct mbk_tensor *x;
-    const struct mbk_tensor *q;
+    const struct mbk_tensor *x, *q;
 };
 
 static void encode_body(void *context, int64_t first, int64_t end, int worker)

@@ -21,9 +21,9 @@ enum {
 struct work {
     const struct mbk_gemm *g;
     const struct cpu_gemm_kernel *kernel;
-    cpu_gemm_reader *read_b;           /* of quantized weights, else NULL */
+    const struct cpu_gemm_reader *reader; /* of quantized weights, else NULL */
     const void *read_context;
-    int64_t b_first;                   /* where one of the batch begins, for read_b */
+    int64_t b_first;                   /* where one of the batch begins, for the reader */
     const char *a, *b; /* of one of the batch */
     char *c, *before;
     const char *residual;
@@ -52,9 +52,9 @@ static const float *as_floats(enum mbk_type type, const char *base, int64_t firs
 
 static const float *b_as_floats(const struct work *w, int64_t first, int64_t n, float *buffer)
 {
-    if (!w->read_b)
+    if (!w->reader)
         return as_floats(w->g->b_type, w->b, first, n, buffer);
-    w->read_b(w->read_context, w->b_first + first, n, buffer);
+    w->reader->read(w->read_context, w->b_first + first, n, buffer);
     return buffer;
 }
 
@@ -217,7 +217,10 @@ static void do_few(void *context, int64_t first, int64_t end, int worker)
     float sums[FEW_ROWS * FEW_COLUMNS], *b_own = w->own + w->own_size * (size_t)worker;
     for (int64_t group = first; group < end; group++) {
         int64_t column = group * FEW_COLUMNS, columns = least(FEW_COLUMNS, g->n - column);
-        for (int64_t j = 0; j < columns; j += CPU_DOTS_MOST) {
+        int one = w->reader && w->reader->dot && g->m == 1;
+        for (int64_t j = 0; one && j < columns; j++)
+            sums[j] = g->alpha * w->reader->dot(w->read_context, w->b_first + (column + j) * g->ldb, g->k, w->packed);
+        for (int64_t j = 0; !one && j < columns; j += CPU_DOTS_MOST) {
             struct cpu_dots d = { .k = g->k, .a_row = g->k, .b_row = g->ldb, .ldc = FEW_COLUMNS, .alpha = g->alpha };
             d.columns = (int)least(CPU_DOTS_MOST, columns - j);
             d.b = (const float *)(const void *)w->b + (column + j) * g->ldb;
@@ -283,7 +286,7 @@ static void place(struct work *w, int64_t index)
     const struct mbk_gemm *g = w->g;
     int64_t dense = index * g->m * g->n * (int64_t)type_size(g->c_type);
     w->a = (const char *)g->a + index * g->stride_a * (int64_t)type_size(g->a_type);
-    w->b = w->read_b ? NULL : (const char *)g->b + index * g->stride_b * (int64_t)type_size(g->b_type);
+    w->b = w->reader ? NULL : (const char *)g->b + index * g->stride_b * (int64_t)type_size(g->b_type);
     w->b_first = index * g->stride_b;
     w->c = (char *)g->c + index * g->stride_c * (int64_t)type_size(g->c_type);
     w->before = g->before ? (char *)g->before + dense : NULL;
@@ -363,13 +366,31 @@ static void read_blocks(const void *context, int64_t first, int64_t n, float *to
     cpu_blocks_to_floats(g->b_type, g->b, first, n, to);
 }
 
+#ifdef __x86_64__
+static float dot_blocks(const void *context, int64_t first, int64_t n, const float *x)
+{
+    const struct mbk_gemm *g = context;
+    return cpu_blocks_dot_avx512(g->b_type, g->b, first, n, x);
+}
+#endif
+
+static int multiply_blocks(struct mbk *k, const struct mbk_gemm *g)
+{
+    struct cpu_gemm_reader reader = { .read = read_blocks };
+#ifdef __x86_64__
+    if (cpu_of(k)->level == CPU_AVX512)
+        reader.dot = dot_blocks;
+#endif
+    return cpu_gemm_by(k, g, cpu_gemm_kernel_of(k), &reader, g);
+}
+
 int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
 {
     if (g->a_type == MBK_I8)
         return cpu_gemm_int8(k, g);
     int floats = g->a_type == MBK_F32 || g->a_type == MBK_BF16;
     if (floats && (g->b_type == MBK_Q8_0 || g->b_type == MBK_Q4_0 || g->b_type == MBK_Q4_K))
-        return cpu_gemm_by(k, g, cpu_gemm_kernel_of(k), read_blocks, g);
+        return multiply_blocks(k, g);
     if (!floats || (g->b_type != MBK_F32 && g->b_type != MBK_BF16))
         return mbk_unsupported(k, "matmul", floats ? g->b_type : g->a_type);
 #ifdef __x86_64__
@@ -379,9 +400,10 @@ int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
     return cpu_gemm_by(k, g, cpu_gemm_kernel_of(k), NULL, NULL);
 }
 
-int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, const struct cpu_gemm_kernel *kernel, cpu_gemm_reader *read_b, const void *context)
+int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, const struct cpu_gemm_kernel *kernel, const struct cpu_gemm_reader *reader,
+                const void *context)
 {
-    struct work w = { .g = g, .kernel = kernel, .read_b = read_b, .read_context = context };
+    struct work w = { .g = g, .kernel = kernel, .reader = reader, .read_context = context };
     struct batch b = { .work = &w };
     if (cpu_of(k)->blas && g->a_type == MBK_F32 && g->b_type == MBK_F32 && g->c_type == MBK_F32 && g->k > 0) {
         for (int64_t i = 0; i < g->batch; i++) {

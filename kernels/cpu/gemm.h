@@ -48,10 +48,15 @@ extern const struct cpu_gemm_kernel cpu_gemm_avx2, cpu_gemm_avx512;
 /* The one for this processor. */
 const struct cpu_gemm_kernel *cpu_gemm_kernel_of(const struct mbk *k);
 
-/* cpu_gemm by one kernel, where b, transposed, is what read_b makes floats of: n elements from `first` on, which are all of a row or 256 at a time of it.
- * NULL: b is floats. */
-typedef void cpu_gemm_reader(const void *context, int64_t first, int64_t n, float *to);
-int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, const struct cpu_gemm_kernel *kernel, cpu_gemm_reader *read_b, const void *context);
+/* Weights that are no floats, as b, transposed: n elements from `first` on are made floats, all of a row or 256 at a time of it; or the
+ * dot product of all of a row with x is made at once, for which one row of a asks; dot may be NULL. */
+struct cpu_gemm_reader {
+    void (*read)(const void *context, int64_t first, int64_t n, float *to);
+    float (*dot)(const void *context, int64_t first, int64_t n, const float *x);
+};
+/* cpu_gemm by one kernel; reader NULL: b is floats. */
+int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, const struct cpu_gemm_kernel *kernel, const struct cpu_gemm_reader *reader,
+                const void *context);
 
 /* Products of bfloat16 by the instructions for it (gemm_bf16.c): alpha is 1, and k above 0. */
 int cpu_gemm_bf16(struct mbk *k, const struct mbk_gemm *g);

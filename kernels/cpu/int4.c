@@ -1,7 +1,7 @@
 /* int4.c: 4-bit weights in groups along the last dimension, two to a byte, low nibble first, signed: scale = max|x| / 7, levels −7 … 7. Products widen
  * them while they pack; since rows are whole groups, all rows are one long one.
  */
-#include "cpu.h"
+#include "blocks.h"
 #include "gemm.h"
 #include "vec_math.h"
 
@@ -113,6 +113,14 @@ static void read_groups(const void *context, int64_t first, int64_t n, float *to
     }
 }
 
+#ifdef __x86_64__
+static float dot_groups(const void *context, int64_t first, int64_t n, const float *x)
+{
+    const struct work *w = context;
+    return cpu_int4_dot_avx512(w->q + first / 2, w->scales + first / w->group, w->group, n, x);
+}
+#endif
+
 int cpu_linear_int4(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *w, const struct mbk_tensor *scales, int group,
                     const struct mbk_tensor *bias, enum mbk_activation f, const struct mbk_tensor *y)
 {
@@ -122,5 +130,10 @@ int cpu_linear_int4(struct mbk *k, const struct mbk_tensor *x, const struct mbk_
         .b_type = MBK_I4, .c_type = y->type, .transpose_b = 1, .lda = w->shape[1], .ldb = w->shape[1], .ldc = w->shape[0], .alpha = 1,
         .bias = bias ? bias->data : NULL, .bias_type = bias ? bias->type : MBK_F32, .activation = f,
     };
-    return cpu_gemm_by(k, &g, cpu_gemm_kernel_of(k), read_groups, &groups);
+    struct cpu_gemm_reader reader = { .read = read_groups };
+#ifdef __x86_64__
+    if (cpu_of(k)->level == CPU_AVX512 && group % CPU_INT4_DOT == 0)
+        reader.dot = dot_groups;
+#endif
+    return cpu_gemm_by(k, &g, cpu_gemm_kernel_of(k), &reader, &groups);
 }
