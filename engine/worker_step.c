@@ -67,6 +67,7 @@ static int set_environment(const struct worker_request *r, struct err *e) {
         const char *here = *r->temp_folder == '/' ? "" : getcwd(temp, sizeof temp - strlen(r->temp_folder) - 2);
         if (!here) return err_errno(e, "cannot tell the current folder");
         char *path = *here ? mem_printf("%s/%s", here, r->temp_folder) : mem_strdup(r->temp_folder);
+        *strrchr(path, '/') = 0; /* the private folder itself: it is there already */
         failed |= set_variable("TMPDIR", path);
         free(path);
     }
@@ -156,23 +157,21 @@ static const char **list_folders(const struct worker_request *r, struct arena *a
     return folders;
 }
 
-/* Reads: the inputs, and what stands already in a folder that the step adds to. Writes: the private folder of each output, in which the
- * step may have files of its own beside it, and its other two. */
+/* Reads: the inputs, and what stands already in a folder that the step adds to. Writes: the private folder, which outputs and temporary
+ * files lie in, and the checkpoint. */
 static int enter_sandbox(const struct step_start *s, const struct worker_request *r, struct arena *a, struct err *e) {
     size_t more = 0, reads = 0, writes = 0;
     if (r->hook != WORKER_RUN || r->sandbox == SANDBOX_OFF) return 0;
     while (r->may_read && r->may_read[more]) more++;
     const char **read = arena_alloc(a, (r->input_count + r->output_count + more + 2) * sizeof *read);
-    const char **write = arena_alloc(a, (r->output_count + 4) * sizeof *write);
+    const char **write = arena_alloc(a, 4 * sizeof *write);
     read[reads++] = s->plugin_path;
     for (uint32_t i = 0; i < r->input_count; i++) read[reads++] = r->inputs[i].path;
     for (size_t i = 0; i < more; i++) read[reads++] = r->may_read[i];
     for (uint32_t i = 0; i < r->output_count; i++) {
-        bool adds = role_adds(s->plugin, r->step, r->outputs[i].role);
-        if (adds && r->outputs[i].name) read[reads++] = r->outputs[i].name;
-        write[writes++] = adds ? r->outputs[i].path : folder_of(r->outputs[i].path, a);
+        if (r->outputs[i].name && role_adds(s->plugin, r->step, r->outputs[i].role)) read[reads++] = r->outputs[i].name;
     }
-    if (r->temp_folder) write[writes++] = r->temp_folder;
+    if (r->temp_folder) write[writes++] = folder_of(r->temp_folder, a);
     if (r->checkpoint_folder) write[writes++] = r->checkpoint_folder;
     const char *fifo = r->makeflags ? strstr(r->makeflags, "--jobserver-auth=fifo:") : NULL;
     if (fifo) {
@@ -187,7 +186,7 @@ static int enter_sandbox(const struct step_start *s, const struct worker_request
 
 /* -- from fork to end */
 
-static void reset_signals(void) {
+void step_reset_signals(void) {
     struct sigaction standard = {.sa_handler = SIG_DFL};
     sigemptyset(&standard.sa_mask);
     for (int n = 1; n < NSIG; n++) sigaction(n, &standard, NULL); /* some can't be set: those can't have been changed either */
@@ -213,7 +212,6 @@ _Noreturn void step_main(const struct step_start *s) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != s->parent) _exit(1); /* the template ended before the line above */
     setsid();
-    reset_signals();
     int got = worker_receive(socket, &in, &used, &m, &e);
     if (!got) _exit(1); /* the engine is gone */
     if (got < 0 || worker_request_read(&m, &a, &r, &e)) _exit(report_failure(socket, e.text));
