@@ -9,7 +9,7 @@ void mbl_added_open(struct mbl_tokenizer *t) {
     for (size_t i = 0; i < t->added_count; i++) {
         struct mbl_added_token *a = &t->added[i];
         struct mbl_token_text text = {a->text, strlen(a->text), NULL, 0};
-        if (a->normalized) mbl_normalize(t, &w, &text);
+        if (a->normalized) mbl_normalize_text(t, &w, &text);
         a->normal = mbl_arena_strndup(&t->arena, text.bytes, text.length);
         struct mbl_added_set *set = a->normalized ? &t->normal : &t->raw;
         if (!text.length) continue;

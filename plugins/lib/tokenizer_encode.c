@@ -32,7 +32,7 @@ static struct mbl_token_text text_part(const struct mbl_token_text *text, size_t
 static void encode_plain(const struct mbl_tokenizer *t, struct mbl_encode_work *w, struct mbl_token_text text) {
     size_t at = 0, done = 0, begin, end;
     const struct mbl_added_token *a;
-    mbl_normalize(t, w, &text);
+    mbl_normalize_text(t, w, &text);
     if (!t->normal.any) {
         encode_normal(t, w, text);
         return;

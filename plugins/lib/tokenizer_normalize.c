@@ -211,7 +211,7 @@ static bool is_ascii(const char *s, size_t n) {
     return !(any & 0x8080808080808080u);
 }
 
-void mbl_normalize(const struct mbl_tokenizer *t, struct mbl_encode_work *w, struct mbl_token_text *text) {
+void mbl_normalize_text(const struct mbl_tokenizer *t, struct mbl_encode_work *w, struct mbl_token_text *text) {
     for (size_t i = 0; i < t->normalizer_count; i++) {
         const struct mbl_normalizer *s = &t->normalizers[i];
         bool ascii = is_ascii(text->bytes, text->length), bert = s->kind == MBL_NORMALIZE_BERT;

@@ -241,7 +241,7 @@ void mbl_cache_put(struct mbl_encode_work *w, const char *word, size_t length, s
 struct mbl_token_room *mbl_work_room(struct mbl_encode_work *w, const struct mbl_token_text *text); /* one that `text` doesn't lie in */
 
 /* Runs the normalizers; *text may come to lie in one of the rooms. */
-void mbl_normalize(const struct mbl_tokenizer *t, struct mbl_encode_work *w, struct mbl_token_text *text);
+void mbl_normalize_text(const struct mbl_tokenizer *t, struct mbl_encode_work *w, struct mbl_token_text *text);
 /* Splits into w->words; *text may come to lie in another room. */
 void mbl_split(const struct mbl_tokenizer *t, struct mbl_encode_work *w, struct mbl_token_text *text);
 #define MBL_GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"

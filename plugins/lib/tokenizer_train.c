@@ -91,7 +91,7 @@ static void count_bert(struct trainer *r, struct mbl_encode_work *w, const char 
         const char *end = memchr(s + at, '\n', n - at);
         size_t length = end ? (size_t)(end - (s + at)) : n - at;
         struct mbl_token_text text = {s + at, length, NULL, 0};
-        mbl_normalize(r->t, w, &text);
+        mbl_normalize_text(r->t, w, &text);
         mbl_split(r->t, w, &text);
         for (size_t i = 0; i < w->word_count; i++) count_word(r, text.bytes + w->words[i].begin, w->words[i].end - w->words[i].begin);
         at += length + 1;
