@@ -52,20 +52,28 @@ static struct placed *add_output(struct build_step *bs) {
     return o;
 }
 
-/* The private folder: a folder for each output, in which it keeps its own name, and one for temporary files. */
+/* Whether a step's private folder can hold its output itself: the least work for the most frequent kind of step. */
+static bool output_stands_alone(const struct graph *g, const struct step *step) {
+    if (step->output_count != 1 || step->binding->outputs[0]->flags & (MB_ADDS | MB_FOLDER)) return false;
+    return strcmp(base_name(g->files[step->outputs[0].file].path), "tmp") != 0;
+}
+
+/* The private folder: in it a folder for each output, where the output has its own name, or the only output itself. "tmp", for temporary
+ * files, is made when it is asked for. */
 static int make_folders(struct build_step *bs, struct worker_path *paths, struct err *e) {
     struct session *s = bs->build->session;
     const struct step *step = &s->graph.steps[bs->step];
     bs->output_count = 0;
     bs->folder = arena_printf(&bs->arena, ".mbuild/tmp/%u", ++bs->build->sequence);
-    if (sys_mkdirs(arena_printf(&bs->arena, "%s/tmp", bs->folder), e)) return -1;
+    if (sys_mkdirs(bs->folder, e)) return -1;
+    bool alone = output_stands_alone(&s->graph, step);
     for (uint32_t i = 0; i < step->output_count; i++) {
         const struct role_type *role = step->binding->outputs[i];
         const struct file *f = &s->graph.files[step->outputs[i].file];
-        const char *folder = arena_printf(&bs->arena, "%s/%u", bs->folder, i);
+        const char *folder = alone ? bs->folder : arena_printf(&bs->arena, "%s/%u", bs->folder, i);
         const char *path = arena_printf(&bs->arena, "%s/%s", folder, base_name(f->path));
         bool adds = role->flags & MB_ADDS;
-        if (sys_mkdirs(!adds && role->flags & MB_FOLDER ? path : folder, e)) return -1;
+        if (!alone && sys_mkdirs(!adds && role->flags & MB_FOLDER ? path : folder, e)) return -1;
         paths[i] = (struct worker_path){.role = role->name, .path = adds ? folder : path, .name = f->path};
         if (adds) continue; /* its files come by their own names, as the step adds them */
         struct placed *o = add_output(bs);

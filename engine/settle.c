@@ -45,7 +45,7 @@ void settle_built(void *arg) {
     for (uint32_t i = 0; i < bs->output_count && !bs->status; i++) bs->status = place(&bs->outputs[i], e);
     struct err ignored;
     if (!bs->status && bs->checkpoint) sys_remove_tree(bs->checkpoint, &ignored); /* what stays is only cleaned later */
-    sys_remove_tree(bs->folder, &ignored);
+    sys_remove_private(bs->folder, &ignored);
     if (bs->first_folder) sys_remove_tree(bs->first_folder, &ignored);
 }
 

@@ -186,6 +186,10 @@ int sys_remove_tree(const char *path, struct err *e) {
     return status;
 }
 
+int sys_remove_private(const char *folder, struct err *e) {
+    return sys_call_unlink(AT_FDCWD, folder, AT_REMOVEDIR) ? sys_remove_tree(folder, e) : 0;
+}
+
 /* -- moving */
 
 static int copy_link(const char *from, const char *to, struct err *e) {

@@ -48,7 +48,8 @@ struct worker_request {
     const char *params;             /* canonical JSON with the defaults filled in, already checked against the schema */
     const struct worker_path *inputs, *outputs; /* an output of a role with MB_ADDS: path is a folder for new files */
     uint32_t input_count, output_count;
-    const char *temp_folder, *checkpoint_folder; /* exist; checkpoint may be NULL */
+    const char *temp_folder;        /* in the private folder, which exists; made when the step asks for it */
+    const char *checkpoint_folder;  /* exists; may be NULL */
     const char *device;             /* "cpu" or "cuda" */
     int cpus;
     uint64_t memory;                /* bytes, 0: no limit; enforced by RLIMIT_DATA unless on a GPU */

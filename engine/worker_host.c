@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TEXT_MOST 65536    /* bytes of one report's text */
@@ -254,8 +255,10 @@ static const char *output_add(struct mb_run *run, const char *role, const char *
 /* -- the run's surroundings */
 
 static const char *temp_folder(struct mb_run *run) {
+    const char *folder = run->request->temp_folder;
     only_in(run, "temp_folder", IN_RUN);
-    return run->request->temp_folder;
+    if (folder) mkdir(folder, 0777); /* if it can't be made, the step's first file in it says why */
+    return folder;
 }
 
 static const char *checkpoint_folder(struct mb_run *run) {

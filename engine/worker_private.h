@@ -61,6 +61,8 @@ struct step_start {
     struct sandbox *sandbox; /* NULL: the kernel has none, or this step wants none */
 };
 _Noreturn void step_main(const struct step_start *s);
+/* What signals do by themselves; in the template, so that its steps, which inherit it, needn't. */
+void step_reset_signals(void);
 /* Leaves of the environment what every step may see. */
 void step_clean_environment(void);
 

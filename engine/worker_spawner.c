@@ -386,6 +386,7 @@ static _Noreturn void template_main(int control, int output, pid_t parent) {
     close_range(4, ~0u, 0);
     t.signals = open_signals();
     if (t.signals < 0 || !load(&t)) _exit(1);
+    step_reset_signals(); /* whatever the plugin did to them while it was loaded */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     bool goes_on = getppid() == parent;
