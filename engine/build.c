@@ -328,6 +328,7 @@ static void on_settled(void *ctx, void *arg) {
         finish_failed(bs, bs->status ? bs->error.text : e.text, NULL);
         return;
     }
+    explain_keep(b->session, &b->session->graph.steps[bs->step]);
     struct ui_finish f = {.seconds = bs->seconds, .peak_bytes = bs->peak_bytes, .metrics = b->session->graph.steps[bs->step].record->metrics,
                           .log = bs->logged ? bs->log : NULL};
     build_finish_step(b, bs->step, STEP_BUILT, &f);

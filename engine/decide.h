@@ -30,4 +30,10 @@ const struct artifact *decide_input(const struct session *s, const struct slot *
 uint32_t decide_reasons(struct session *s, uint32_t step, const struct decision *d, uint32_t most,
                         void (*each)(void *ctx, const char *reason, uint32_t cause /* step that causes it, or NO_ID */), void *ctx);
 
+/* After a step ran: keeps of its sources what explain_input will ask for. What can't be kept is not explained, no more. */
+void explain_keep(struct session *s, const struct step *step);
+
+/* How an input of a bound step differs from its former content, in the plugin's words; free it. NULL if nobody can tell. */
+char *explain_input(struct session *s, const struct step *step, uint32_t input, const struct artifact *former);
+
 #endif

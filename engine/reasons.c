@@ -66,6 +66,16 @@ static const struct state_input *recorded_input(const struct state_record *r, co
     return NULL;
 }
 
+/* An input that is another: by what differs, where the plugin can tell. */
+static void tell_changed(struct session *s, struct telling *t, const struct step *step, uint32_t input, const struct artifact *then) {
+    uint32_t file = step->inputs[input].file, producer = graph_producer(&s->graph, file);
+    char *differs = t->told < t->most ? explain_input(s, step, input, then) : NULL;
+    const char *path = s->graph.files[file].path;
+    if (differs) tell(t, producer, "input %s: %s", path, differs);
+    else tell(t, producer, "input %s changed", path);
+    free(differs);
+}
+
 static void compare_inputs(struct session *s, struct telling *t, const struct step *step, const struct decision *d, const struct state_record *r) {
     const struct graph *g = &s->graph;
     uint32_t declared = 0;
@@ -79,7 +89,7 @@ static void compare_inputs(struct session *s, struct telling *t, const struct st
         if (!then) tell(t, NO_ID, "input %s is new", f->path);
         else if (d->verdict != VERDICT_OPEN && f->state == FILE_KNOWN && !artifact_same(&then->artifact, &f->artifact)) {
             if (strcmp(then->path, f->path)) tell(t, NO_ID, "input %s: %s → %s", role->name, then->path, f->path);
-            else tell(t, graph_producer(g, step->inputs[i].file), "input %s changed", f->path);
+            else tell_changed(s, t, step, i, &then->artifact);
         } else if (role->flags & MB_NAMED && strcmp(then->path, f->path)) tell(t, NO_ID, "input %s is now called %s", then->path, f->path);
     }
     for (uint32_t i = 0; i < r->input_count; i++) declared += *r->inputs[i].role != 0;

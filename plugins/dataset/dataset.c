@@ -3,6 +3,7 @@
  *
  * read.h → clean → expect → split → fill in → fit the scaling on the training part → schema and parts (lib/dataset.h).
  */
+#include "explain.h"
 #include "read.h"
 #include "write.h"
 
@@ -175,7 +176,8 @@ static const struct mb_step steps[] = {{.name = "dataset",
                                         .roles = roles,
                                         .params = dataset_params,
                                         .run = run,
-                                        .check = options_check},
+                                        .check = options_check,
+                                        .explain = dataset_explain},
                                        {0}};
 
 static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "dataset", .version = "1.0", .help = "datasets", .steps = steps};

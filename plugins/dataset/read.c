@@ -39,41 +39,63 @@ static bool begins_csv(const unsigned char *b, size_t n) {
     return true;
 }
 
-static const struct {
+typedef int open_records(struct mbl_stream *, const struct options *, struct records **, struct mbl_error *);
+
+static const struct format {
     const char *name;
     bool (*begins)(const unsigned char *, size_t); /* whether a file may be of this format; NULL: only if the rule says so */
     int (*read)(struct reading *, struct table *, struct mbl_error *);
-} formats[] = {{"idx", begins_idx, read_idx},
-               {"npy", begins_npy, read_npy},
-               {"jsonl", begins_jsonl, read_jsonl},
-               {"csv", begins_csv, read_csv},
-               {"text", NULL, read_text}};
+    open_records *open;                            /* NULL: no records */
+} formats[] = {{"idx", begins_idx, read_idx, NULL},
+               {"npy", begins_npy, read_npy, NULL},
+               {"jsonl", begins_jsonl, read_jsonl, records_open_jsonl},
+               {"csv", begins_csv, read_csv, records_open_csv},
+               {"text", NULL, read_text, records_open_text}};
 #define FORMAT_COUNT (sizeof formats / sizeof *formats)
 
-int read_table(struct reading *r, struct table *out, struct mbl_error *e) {
+/* The format that the rule names, or by the beginning of a file; NULL on an error. */
+static const struct format *find_format(const char *path, const struct options *o, struct mbl_error *e) {
     unsigned char begin[4096];
     size_t have = 0, got = 1, i = 0;
     struct mbl_stream *stream;
-    bool guess = !strcmp(r->options->format, "auto");
-    *out = (struct table){0};
+    bool guess = !strcmp(o->format, "auto");
     if (guess) {
-        if (mbl_stream_open(r->paths[0], &stream, e)) return -1;
+        if (mbl_stream_open(path, &stream, e)) return NULL;
         while (have < sizeof begin && got) {
             if (mbl_stream_read(stream, begin + have, sizeof begin - have, &got, e)) {
                 mbl_stream_close(stream);
-                return -1;
+                return NULL;
             }
             have += got;
         }
         mbl_stream_close(stream);
-        if (!have) return mbl_error_set(e, "%s is empty", r->paths[0]);
+        if (!have) {
+            mbl_error_set(e, "%s is empty", path);
+            return NULL;
+        }
     }
-    while (i < FORMAT_COUNT - 1 && (guess ? !formats[i].begins(begin, have) : strcmp(formats[i].name, r->options->format) != 0)) i++;
-    if (formats[i].read(r, out, e)) {
+    while (i < FORMAT_COUNT - 1 && (guess ? !formats[i].begins(begin, have) : strcmp(formats[i].name, o->format) != 0)) i++;
+    return &formats[i];
+}
+
+int read_table(struct reading *r, struct table *out, struct mbl_error *e) {
+    *out = (struct table){0};
+    const struct format *f = find_format(r->paths[0], r->options, e);
+    if (!f) return -1;
+    if (f->read(r, out, e)) {
         table_free(out);
         return -1;
     }
     return 0;
+}
+
+int read_open(const char *path, const struct options *o, struct records **out, struct mbl_error *e) {
+    struct mbl_stream *stream;
+    *out = NULL;
+    const struct format *f = find_format(path, o, e);
+    if (!f) return -1;
+    if (!f->open) return mbl_error_set(e, "%s: %s has no records", path, f->name);
+    return mbl_stream_open(path, &stream, e) ? -1 : f->open(stream, o, out, e);
 }
 
 bool read_are_classes(const struct options *o, bool numbers, bool integers, size_t distinct, size_t rows) {

@@ -49,6 +49,8 @@ struct records {
 int records_open_csv(struct mbl_stream *stream, const struct options *o, struct records **out, struct mbl_error *e);
 int records_open_jsonl(struct mbl_stream *stream, const struct options *o, struct records **out, struct mbl_error *e);
 int records_open_text(struct mbl_stream *stream, const struct options *o, struct records **out, struct mbl_error *e);
+/* One file's records, whatever its format; an error if that has none (arrays). Close them. */
+int read_open(const char *path, const struct options *o, struct records **out, struct mbl_error *e);
 int read_records(struct reading *r, int (*open)(struct mbl_stream *, const struct options *, struct records **, struct mbl_error *),
                  struct table *out, struct mbl_error *e);
 
