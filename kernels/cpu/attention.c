@@ -1,9 +1,9 @@
 /* attention.c: attention in blocks (Dao et al. 2022), by the products of gemm.h.
  *
- * The keys and values of one head are packed once, and blocks of queries go along them in blocks of keys, keeping for each query the greatest
- * score, the sum of exponentials and the weighted sum of values so far. Backward makes the scores again from lse, and sums the
- * gradients of keys and values over the queries of all heads of their group, in order. A thread has whole blocks of queries,
- * or, backward, whole groups of heads: no sum goes across threads. Scores that are not seen are never made, beyond the few that fill a tile.
+ * The keys and values of one head are packed once, and blocks of queries go along them in blocks of keys, keeping for each query the
+ * greatest score, the sum of exponentials and the weighted sum of values so far. Backward makes the scores again from lse, and sums the
+ * gradients of keys and values over the queries of all heads of their group, in order. A thread has whole blocks of queries, or,
+ * backward, whole groups of heads: no sum goes across threads. Scores that are not seen are never made, beyond the few that fill a tile.
  *
  * Scale is multiplied into the packed keys (and, for the keys' gradient, queries), never into scores.
  */
@@ -132,7 +132,8 @@ CPU_CLONES static void attention_scale(const float *from, float factor, float *t
 }
 
 /* Panels of places in the head, in each of which the elements of one row stand together; `rows` of them to a panel. */
-static void pack_along(const struct work *w, struct rows_of r, int64_t first, int64_t n, int64_t rows, float factor, float *to, float *buffer)
+static void pack_along(const struct work *w, struct rows_of r, int64_t first, int64_t n, int64_t rows, float factor, float *to,
+                       float *buffer)
 {
     int64_t width = w->kernel->columns_most;
     for (int64_t i = 0; i < n; i++) {
@@ -218,8 +219,8 @@ static void add_weighted_across(const struct work *w, const struct block *b, con
         }
 }
 
-/* Row i of scores beyond what it sees becomes `value`, up to a whole vector and to the end of the tiles that read it: those of keys of which it sees
- * the first, those of queries of which the last sees more. Returns that length. */
+/* Row i of scores beyond what it sees becomes `value`, up to a whole vector and to the end of the tiles that read it: those of keys of
+ * which it sees the first, those of queries of which the last sees more. Returns that length. */
 static int64_t fill_row(const struct work *w, const struct block *b, int64_t i, float *row, float value)
 {
     int64_t n = seen(w, b, i), end = round_up(least(n + w->kernel->rows_most - 1, b->keys), VEC_LANES);
@@ -346,8 +347,8 @@ static void forward_body(void *context, int64_t first, int64_t end, int worker)
     }
 }
 
-/* -- Forward of a few queries, as generation asks for them: packing would cost more than the products. The queries of all heads of a group go along
- * its keys together. */
+/* -- Forward of a few queries, as generation asks for them: packing would cost more than the products. The queries of all heads of a
+ * group go along its keys together. */
 
 enum { FEW_QUERIES = 4 };
 

@@ -1,5 +1,5 @@
-/* blocks.c: GGUF's block layouts (ggml-common.h), to the bit as ggml's plain C makes them: in float32, sums in the order of the elements, and no
- * fused multiply-adds.
+/* blocks.c: GGUF's block layouts (ggml-common.h), to the bit as ggml's plain C makes them: in float32, sums in the order of the
+ * elements, and no fused multiply-adds.
  *
  *   Q8_0  32 elements: half d; 32 signed bytes q.                                    x = d q
  *   Q4_0  32 elements: half d; 16 bytes, elements 0 … 15 in their lower halves.      x = d (q − 8)
@@ -186,7 +186,8 @@ CPU_CLONES static void q4_k_begin(struct lanes *s)
         }
 }
 
-/* Levels of another step; where all elements are the same, they stay 0, and so does the scale, as 1 / (15 / 0). The scale and minimum that then lose the least are found by least squares, and kept where they lose less than the best. */
+/* Levels of another step; where all elements are the same, they stay 0, and so does the scale, as 1 / (15 / 0). The scale and minimum
+ * that then lose the least are found by least squares, and kept where they lose less than the best. */
 CPU_CLONES static void q4_k_try(struct lanes *s, float steps)
 {
     float level[PART][PARTS], inverse[PARTS], sum_l[PARTS] = { 0 }, sum_l2[PARTS] = { 0 }, sum_xl[PARTS] = { 0 };

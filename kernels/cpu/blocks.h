@@ -6,9 +6,9 @@
 
 /* n elements from `first` on, whole blocks of them; type is MBK_Q8_0, MBK_Q4_0 or MBK_Q4_K. */
 void cpu_blocks_to_floats(enum mbk_type type, const void *data, int64_t first, int64_t n, float *to);
-/* The scales and minima of the eight parts of a block of Q4_K, six bits each, in twelve bytes. The lower six bits of parts 0 … 3 are bytes
- * 0 … 3 and, of the minima, 4 … 7; of parts 4 … 7 the lower four bits of both are bytes 8 … 11, and the upper two stand above those of parts
- * 0 … 3. Four parts at a time, a byte each. */
+/* The scales and minima of the eight parts of a block of Q4_K, six bits each, in twelve bytes. The lower six bits of parts 0 … 3 are
+ * bytes 0 … 3 and, of the minima, 4 … 7; of parts 4 … 7 the lower four bits of both are bytes 8 … 11, and the upper two stand above
+ * those of parts 0 … 3. Four parts at a time, a byte each. */
 static inline void cpu_q4_k_scales(const uint8_t packed[12], uint8_t scales[8], uint8_t minima[8])
 {
     uint32_t a, b, c, low, high;

@@ -1,5 +1,5 @@
-/* blocks_avx512.c: dot products of GGUF's blocks and of 4-bit groups with floats. A level of 4 bits is looked up: the permutation takes the lower
- * four bits of each lane as its index and doesn't see the others.
+/* blocks_avx512.c: dot products of GGUF's blocks and of 4-bit groups with floats. A level of 4 bits is looked up: the permutation takes
+ * the lower four bits of each lane as its index and doesn't see the others.
  */
 #include "blocks.h"
 

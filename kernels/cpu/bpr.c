@@ -31,8 +31,8 @@ static void work_body(void *context, int64_t first, int64_t end, int worker)
     }
 }
 
-int cpu_bpr(struct mbk *k, const struct mbk_tensor *positive, const struct mbk_tensor *negative, float scale, const struct mbk_tensor *losses,
-            const struct mbk_tensor *dpositive, const struct mbk_tensor *dnegative)
+int cpu_bpr(struct mbk *k, const struct mbk_tensor *positive, const struct mbk_tensor *negative, float scale,
+            const struct mbk_tensor *losses, const struct mbk_tensor *dpositive, const struct mbk_tensor *dnegative)
 {
     struct work w = { positive, negative, dpositive, dnegative, losses->data, scale };
     cpu_parallel(k, mbk_count(losses), cpu_grain(64), work_body, &w);

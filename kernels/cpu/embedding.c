@@ -45,7 +45,8 @@ struct place {
     uint32_t id, at;
 };
 
-/* Sorts by id, equal ids by their places; a digit of DIGIT_BITS at a time, from the lowest. Returns the one of the two that it ends up in. */
+/* Sorts by id, equal ids by their places; a digit of DIGIT_BITS at a time, from the lowest. Returns the one of the two that it ends up
+ * in. */
 static struct place *sort_places(struct place *from, struct place *to, int64_t count, int64_t rows)
 {
     for (int shift = 0; shift < 32 && (rows - 1) >> shift != 0; shift += DIGIT_BITS) {

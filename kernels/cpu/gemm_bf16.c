@@ -1,7 +1,8 @@
-/* gemm_bf16.c: products of bfloat16 by AVX512-BF16, sums in float32: two elements of k that stand together are multiplied and added at once.
+/* gemm_bf16.c: products of bfloat16 by AVX512-BF16, sums in float32: two elements of k that stand together are multiplied and added at
+ * once.
  *
- * To gemm.c such a pair is one element of 32 bits that it moves about like a float, and k is half as long. Where k runs along the rows of an operand,
- * pairs are lying there already; where it runs down the columns, two rows are first laid into each other.
+ * To gemm.c such a pair is one element of 32 bits that it moves about like a float, and k is half as long. Where k runs along the rows
+ * of an operand, pairs are lying there already; where it runs down the columns, two rows are first laid into each other.
  */
 #include "gemm.h"
 

@@ -1,5 +1,5 @@
-/* int4.c: 4-bit weights in groups along the last dimension, two to a byte, low nibble first, signed: scale = max|x| / 7, levels −7 … 7. Products widen
- * them while they pack; since rows are whole groups, all rows are one long one.
+/* int4.c: 4-bit weights in groups along the last dimension, two to a byte, low nibble first, signed: scale = max|x| / 7, levels −7 … 7.
+ * Products widen them while they pack; since rows are whole groups, all rows are one long one.
  */
 #include "blocks.h"
 #include "gemm.h"
@@ -77,7 +77,8 @@ static void decode_body(void *context, int64_t first, int64_t end, int worker)
     }
 }
 
-static int run(struct mbk *k, const struct mbk_tensor *x, int group, const struct mbk_tensor *q, const struct mbk_tensor *scales, cpu_body *body)
+static int run(struct mbk *k, const struct mbk_tensor *x, int group, const struct mbk_tensor *q, const struct mbk_tensor *scales,
+               cpu_body *body)
 {
     size_t mark = cpu_mark(k);
     struct work w = { .x = x, .q = q->data, .scales = scales->data, .group = group };

@@ -1,8 +1,8 @@
 /* norm.c: layer norm and RMS norm of rows, forward beside backward.
  *
- * Statistics are of two passes, since a row is in the first cache by then: the mean, then the squares of what differs from it. The gradients of
- * gamma and beta are sums over rows: parts of a number of rows that depends on the shape alone are summed apart and then joined in
- * order, so that any number of threads gives the same bits.
+ * Statistics are of two passes, since a row is in the first cache by then: the mean, then the squares of what differs from it. The
+ * gradients of gamma and beta are sums over rows: parts of a number of rows that depends on the shape alone are summed apart and then
+ * joined in order, so that any number of threads gives the same bits.
  */
 #include "cpu.h"
 #include "vec_math.h"
@@ -40,8 +40,8 @@ CPU_CLONES static void norm_scale(const float *x, float rstd, const float *gamma
         y[i] = x[i] * rstd * gamma[i];
 }
 
-/* -- Backward of one row. With g = dy · gamma and h = (x − mean) · rstd: dx = rstd · (g − Σ g / n − h · Σ g h / n), without the first sum in
- * RMS norm; dgamma += dy · h; dbeta += dy. */
+/* -- Backward of one row. With g = dy · gamma and h = (x − mean) · rstd: dx = rstd · (g − Σ g / n − h · Σ g h / n), without the first
+ * sum in RMS norm; dgamma += dy · h; dbeta += dy. */
 
 CPU_CLONES static float norm_dot_gamma(const float *dy, const float *gamma, int64_t n)
 {

@@ -1,5 +1,5 @@
-/* private.c: the sum of single examples' gradients, each cut to a norm, with noise (Abadi et al. 2016). The gradients are read twice: for their norms,
- * and for the sum, in which each thread has columns of its own.
+/* private.c: the sum of single examples' gradients, each cut to a norm, with noise (Abadi et al. 2016). The gradients are read twice:
+ * for their norms, and for the sum, in which each thread has columns of its own.
  */
 #include "cpu.h"
 #include "vec_math.h"

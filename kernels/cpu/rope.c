@@ -1,5 +1,5 @@
-/* rope.c: rotary positions, in Llama's layout. Angles are made in float64, since a position of many thousands leaves no digits to float32, and
- * once for all heads and all of the batch.
+/* rope.c: rotary positions, in Llama's layout. Angles are made in float64, since a position of many thousands leaves no digits to
+ * float32, and once for all heads and all of the batch.
  */
 #include "cpu.h"
 

@@ -1,4 +1,5 @@
-/* select.c: the greatest elements of rows, and drawing one of them. A few are kept in a heap while the row goes by; many are sorted by digits. */
+/* select.c: the greatest elements of rows, and drawing one of them. A few are kept in a heap while the row goes by; many are sorted by
+ * digits. */
 #include "select.h"
 #include "cpu.h"
 #include "vec_math.h"
@@ -122,7 +123,8 @@ int cpu_top_k(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor
     return run(k, &w, top_k_body, 1);
 }
 
-/* -- Sampling. In the order of rank where the choice is limited, else of index, element i is drawn if it is the first with w0 + … + wi > u · Σ w. */
+/* -- Sampling. In the order of rank where the choice is limited, else of index, element i is drawn if it is the first with w0 + … + wi >
+ * u · Σ w. */
 
 CPU_CLONES static void sample_weigh(const float *x, float most, float temperature, float *weights, int64_t n)
 {
@@ -130,7 +132,8 @@ CPU_CLONES static void sample_weigh(const float *x, float most, float temperatur
         weights[i] = vec_exp((x[i] - most) / temperature);
 }
 
-/* The first place at which the sum of weights is more than `target` (or_equal: as much); the last that weighs anything if rounding leaves none. */
+/* The first place at which the sum of weights is more than `target` (or_equal: as much); the last that weighs anything if rounding
+ * leaves none. */
 static int64_t find(const float *weights, int64_t n, double target, int or_equal, double *up_to)
 {
     double sum = 0;

@@ -21,8 +21,8 @@ static inline int64_t cpu_index_of(uint64_t rank)
     return (int64_t)(uint32_t)~(uint32_t)rank;
 }
 
-/* The `wanted` greatest of n ranks, greatest first: in `ranks` or in `room`, both of n, which are overwritten; returned. The ranks' indices must
- * ascend. */
+/* The `wanted` greatest of n ranks, greatest first: in `ranks` or in `room`, both of n, which are overwritten; returned. The ranks'
+ * indices must ascend. */
 uint64_t *cpu_greatest(uint64_t *ranks, uint64_t *room, int64_t n, int64_t wanted);
 
 #endif

@@ -73,10 +73,12 @@ TEST("the reference's gradients of attention are finite differences")
         struct ref_attention a = reference_of(small[i]);
         int64_t queries = a.batch * a.queries * a.heads * a.size, keys = a.batch * a.keys * a.groups * a.size;
         struct difference d = { &a, kernels_random(queries, -1, 1, 1), kernels_random(keys, -1, 1, 2), kernels_random(keys, -1, 1, 3),
-                                kernels_zeros(queries), kernels_zeros(a.batch * a.heads * a.queries), kernels_random(queries, -1, 1, 4), queries };
+                                kernels_zeros(queries), kernels_zeros(a.batch * a.heads * a.queries), kernels_random(queries, -1, 1, 4),
+                                queries };
         double *dq = kernels_zeros(queries), *dkeys = kernels_zeros(keys), *dvalues = kernels_zeros(keys);
         double *expected = kernels_zeros(queries > keys ? queries : keys);
-        struct { double *x, *gradient; int64_t n; } parts[] = { { d.q, dq, queries }, { d.keys, dkeys, keys }, { d.values, dvalues, keys } };
+        struct { double *x, *gradient; int64_t n; } parts[] = { { d.q, dq, queries }, { d.keys, dkeys, keys },
+                                                                { d.values, dvalues, keys } };
         ref_attend(&a, d.q, d.keys, d.values, d.out, d.lse);
         ref_attend_backward(&a, d.q, d.keys, d.values, d.out, d.dout, dq, dkeys, dvalues);
         for (int p = 0; p < 3; p++) {
@@ -106,7 +108,8 @@ static void attention_body(const void *argument)
     struct mbk *k = kernels_open(test->backend, 3);
     for (int i = 0; i < CASES; i++) {
         struct ref_attention a = reference_of(i);
-        int64_t queries = a.batch * a.queries * a.heads * a.size, keys = a.batch * a.keys * a.groups * a.size, rows = a.batch * a.heads * a.queries;
+        int64_t queries = a.batch * a.queries * a.heads * a.size, keys = a.batch * a.keys * a.groups * a.size,
+            rows = a.batch * a.heads * a.queries;
         double *q = kernels_random(queries, -2, 2, 1), *key = kernels_random(keys, -2, 2, 2), *value = kernels_random(keys, -2, 2, 3);
         double *out = kernels_zeros(queries), *lse = kernels_zeros(rows), *dout = kernels_random(queries, -1, 1, 4), lengths[3];
         memcpy(lengths, cases[i].lengths, sizeof lengths);
@@ -122,7 +125,8 @@ static void attention_body(const void *argument)
         struct mbk_tensor tdvalue = kernels_put(k, test->type, SHAPE(a.batch, a.keys, a.groups, a.size), NULL);
         struct mbk_tensor tlengths = kernels_put(k, MBK_I32, SHAPE(a.batch), lengths);
         struct mbk_attention m = { .q = &tq, .keys = &tkey, .values = &tvalue, .out = &tout, .lse = &tlse, .causal = a.causal,
-                                   .lengths = a.lengths ? &tlengths : NULL, .dropout = (float)a.dropout, .seed = a.seed, .offset = a.offset };
+                                   .lengths = a.lengths ? &tlengths : NULL, .dropout = (float)a.dropout, .seed = a.seed,
+                                   .offset = a.offset };
         char what[64];
         snprintf(what, sizeof what, "out of case %d", i);
         ref_attend(&a, q, key, value, out, lse);
@@ -131,7 +135,8 @@ static void attention_body(const void *argument)
         kernels_check(k, what, &tout, out, size, 60);
         snprintf(what, sizeof what, "lse of case %d", i);
         kernels_check(k, what, &tlse, lse, lse_size, 16);
-        double *rounded = kernels_get(k, &tout), *gradient_size = constant(queries > keys ? queries : keys, 4 * sqrt((double)(a.queries * a.heads)));
+        double *rounded = kernels_get(k, &tout), *gradient_size = constant(queries > keys ? queries : keys,
+                                                                           4 * sqrt((double)(a.queries * a.heads)));
         ref_attend_backward(&a, q, key, value, rounded, dout, dq, dkey, dvalue);
         CHECK_RUN(k, mbk_attend_backward(k, &m, &tdout, &tdq, &tdkey, &tdvalue));
         snprintf(what, sizeof what, "dq of case %d", i);
@@ -157,6 +162,7 @@ TEST_TABLE
     for (int b = 0; b < KERNELS_BACKENDS; b++)
         for (int y = 0; y < 2; y++, t++) {
             *t = (struct attention_test){ kernels_backends[b], y ? MBK_BF16 : MBK_F32 };
-            test_add(attention_body, t, "%s, %s: attention and its gradients, masked, grouped and dropped", t->backend, mbk_type_name(t->type));
+            test_add(attention_body, t, "%s, %s: attention and its gradients, masked, grouped and dropped", t->backend,
+                     mbk_type_name(t->type));
         }
 }

@@ -40,7 +40,8 @@ static void body(const void *argument)
         char *room = mbk_alloc(k, mbk_bytes(&a) + mbk_bytes(&b) + 512);
         CHECK(room != NULL);
         for (size_t off = 0; off <= 4; off += 2) {
-            struct mbk_tensor moved_a = copy_to(k, room, off, &a), moved_b = copy_to(k, room, (mbk_bytes(&a) + 255) / 256 * 256 + 4 - off, &b);
+            struct mbk_tensor moved_a = copy_to(k, room, off, &a);
+            struct mbk_tensor moved_b = copy_to(k, room, (mbk_bytes(&a) + 255) / 256 * 256 + 4 - off, &b);
             unsigned char *found = product_of(k, &moved_a, 0, &moved_b, transposed, &c);
             CHECK_MEM(found, expected, mbk_bytes(&c));
             free(found);

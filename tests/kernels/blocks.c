@@ -1,7 +1,7 @@
 /* blocks.c: GGUF's blocks and 4-bit groups on every backend.
  *
- * What bytes come of blocks is recorded: Q8_0 and Q4_0 as the Python package gguf 0.x (gguf.quants) makes them, Q4_K as ggml's plain C does, and all back
- * to floats as gguf does; of a few blocks the bytes, of a thousand their FNV-1a hash.
+ * What bytes come of blocks is recorded: Q8_0 and Q4_0 as the Python package gguf 0.19.0 (gguf.quants) makes them, Q4_K as ggml's plain C
+ * does, and all back to floats as gguf does; of a few blocks the bytes, of a thousand their FNV-1a hash.
  */
 #include "kernels.h"
 #include "reference/reference.h"
@@ -27,16 +27,16 @@ static const struct recorded {
     uint8_t first[144];      /* the first block */
 } recorded[] = {
     { MBK_Q8_0, 32, 34, 0x44dedd1841e205dc, 0x48f603adf6c9cb49,
-      { 2, 32, 143, 210, 76, 96, 204, 74, 149, 135, 157, 43, 248, 116, 184, 225, 129, 140, 179, 195, 102, 157, 191, 184, 97, 193, 165, 68, 137, 30,
-        200, 67, 62, 180 } },
+      { 2, 32, 143, 210, 76, 96, 204, 74, 149, 135, 157, 43, 248, 116, 184, 225, 129, 140, 179, 195, 102, 157, 191, 184, 97, 193, 165,
+        68, 137, 30, 200, 67, 62, 180 } },
     { MBK_Q4_0, 32, 18, 0x19c60c2aa45b0c0b, 0xb5beeeb6d750f874,
       { 243, 47, 49, 69, 237, 46, 69, 61, 225, 64, 34, 203, 24, 175, 67, 198, 192, 49 } },
     { MBK_Q4_K, 256, 144, 0x535ada53c680e563, 0xbf3e9a9af2f7d250,
-      { 59, 24, 10, 36, 252, 60, 61, 254, 254, 59, 59, 255, 190, 0, 12, 191, 97, 197, 141, 254, 165, 13, 1, 160, 242, 27, 151, 15, 179, 198, 224, 17,
-        99, 100, 46, 2, 68, 243, 94, 100, 2, 124, 240, 138, 228, 60, 12, 211, 254, 42, 173, 251, 98, 251, 160, 217, 230, 190, 0, 127, 94, 253, 103,
-        88, 135, 159, 69, 171, 50, 211, 38, 115, 27, 65, 184, 110, 252, 37, 74, 251, 10, 7, 13, 9, 1, 7, 8, 5, 4, 4, 2, 15, 5, 9, 6, 10, 3, 13, 5,
-        12, 7, 4, 1, 4, 10, 0, 14, 5, 5, 12, 14, 12, 239, 175, 79, 127, 207, 127, 127, 175, 31, 239, 255, 31, 223, 143, 127, 15, 239, 239, 143, 127,
-        95, 175, 47, 175, 15, 15, 31, 79, 175, 175, 159, 31 } },
+      { 59, 24, 10, 36, 252, 60, 61, 254, 254, 59, 59, 255, 190, 0, 12, 191, 97, 197, 141, 254, 165, 13, 1, 160, 242, 27, 151, 15, 179,
+        198, 224, 17, 99, 100, 46, 2, 68, 243, 94, 100, 2, 124, 240, 138, 228, 60, 12, 211, 254, 42, 173, 251, 98, 251, 160, 217, 230,
+        190, 0, 127, 94, 253, 103, 88, 135, 159, 69, 171, 50, 211, 38, 115, 27, 65, 184, 110, 252, 37, 74, 251, 10, 7, 13, 9, 1, 7, 8,
+        5, 4, 4, 2, 15, 5, 9, 6, 10, 3, 13, 5, 12, 7, 4, 1, 4, 10, 0, 14, 5, 5, 12, 14, 12, 239, 175, 79, 127, 207, 127, 127, 175, 31,
+        239, 255, 31, 223, 143, 127, 15, 239, 239, 143, 127, 95, 175, 47, 175, 15, 15, 31, 79, 175, 175, 159, 31 } },
 };
 
 /* Blocks of four kinds, some parts of them all 0 or all the same. */
@@ -111,7 +111,8 @@ static void narrow_body(const void *argument)
     const struct block_test *test = argument;
     struct mbk *k = kernels_open(test->backend, 2);
     double *x = block_numbers();
-    struct mbk_tensor narrow = kernels_put(k, MBK_BF16, SHAPE(BLOCKS, ELEMENTS), x), wide = kernels_put(k, MBK_F32, SHAPE(BLOCKS, ELEMENTS), x);
+    struct mbk_tensor narrow = kernels_put(k, MBK_BF16, SHAPE(BLOCKS, ELEMENTS), x);
+    struct mbk_tensor wide = kernels_put(k, MBK_F32, SHAPE(BLOCKS, ELEMENTS), x);
     struct mbk_tensor q = allocate(k, test->type, BLOCKS, ELEMENTS), same = allocate(k, test->type, BLOCKS, ELEMENTS);
     CHECK_RUN(k, mbk_quantize_blocks(k, &narrow, &q));
     CHECK_RUN(k, mbk_quantize_blocks(k, &wide, &same));
@@ -149,6 +150,7 @@ static const struct {
 } products[] = {
     { 1, 1, 256, 0, 0, MBK_NONE }, { 1, 67, 512, 1, 0, MBK_RELU }, { 3, 33, 256, 0, 1, MBK_NONE }, { 7, 5, 1280, 1, 1, MBK_GELU },
     { 17, 49, 256, 0, 0, MBK_NONE }, { 33, 101, 768, 1, 0, MBK_SILU }, { 0, 3, 256, 1, 0, MBK_NONE }, { 130, 97, 512, 1, 1, MBK_TANH },
+    { 1, 3, 32, 0, 0, MBK_NONE }, { 1, 9, 224, 1, 0, MBK_NONE }, { 2, 5, 96, 0, 0, MBK_NONE },
 };
 
 static void expect_product(int i, const double *a, const double *w, const double *bias, const double *residual, double *c, double *size)
@@ -170,6 +172,8 @@ static void product_body(const void *argument)
         int p = i / 2;
         enum mbk_type type = i % 2 ? MBK_BF16 : MBK_F32;
         int64_t m = products[p].m, n = products[p].n, inner = products[p].k;
+        if (test->type == MBK_Q4_K && inner % 256)
+            continue;
         double *a = kernels_random(m * inner, -1, 1, 1), *w = kernels_random(n * inner, -1, 1, 2), *bias = kernels_random(n, -1, 1, 3);
         double *residual = kernels_random(m * n, -1, 1, 4), *c = kernels_zeros(m * n), *size = kernels_zeros(m * n);
         struct mbk_tensor ta = kernels_put(k, type, SHAPE(m, inner), a), tw = kernels_put(k, MBK_F32, SHAPE(n, inner), w);
@@ -179,7 +183,8 @@ static void product_body(const void *argument)
         CHECK_RUN(k, mbk_dequantize_blocks(k, &tq, &tw));
         double *back = kernels_get(k, &tw);
         expect_product(p, a, back, bias, residual, c, size);
-        CHECK_RUN(k, mbk_matmul(k, &(struct mbk_product){ .a = &ta, .b = &tq, .c = &tc, .transpose_b = 1, .bias = products[p].bias ? &tbias : NULL,
+        CHECK_RUN(k, mbk_matmul(k, &(struct mbk_product){ .a = &ta, .b = &tq, .c = &tc, .transpose_b = 1,
+                                                          .bias = products[p].bias ? &tbias : NULL,
                                                           .residual = products[p].residual ? &tresidual : NULL,
                                                           .activation = products[p].activation }));
         kernels_check(k, "the product", &tc, c, size, 16);
@@ -199,7 +204,8 @@ static void product_body(const void *argument)
 static void group_body(const void *argument)
 {
     const struct block_test *test = argument;
-    static const int64_t shapes[][3] = { { 1, 2, 2 }, { 3, 6, 2 }, { 0, 8, 4 }, { 5, 96, 32 }, { 257, 14, 14 }, { 7, 1030, 206 }, { 2, 4096, 128 } };
+    static const int64_t shapes[][3] = { { 1, 2, 2 }, { 3, 6, 2 }, { 0, 8, 4 }, { 5, 96, 32 }, { 257, 14, 14 }, { 7, 1030, 206 },
+                                         { 2, 4096, 128 } };
     struct mbk *k = kernels_open(test->backend, 3);
     for (int s = 0; s < (int)(sizeof shapes / sizeof shapes[0]); s++) {
         int64_t rows = shapes[s][0], n = shapes[s][1], group = shapes[s][2], count = rows * n;
@@ -235,7 +241,7 @@ static void group_body(const void *argument)
     }
     for (int p = 0; p < (int)(sizeof products / sizeof products[0]); p++) {
         int64_t m = products[p].m, n = products[p].n, inner = products[p].k;
-        int group = p % 2 ? 64 : inner % 20 == 0 ? 20 : 2;
+        int group = inner % 64 ? 32 : p % 2 ? 64 : inner % 20 == 0 ? 20 : 2;
         if (products[p].residual)
             continue;
         double *a = kernels_random(m * inner, -1, 1, 1), *w = kernels_random(n * inner, -1, 1, 2), *bias = kernels_random(n, -1, 1, 3);
@@ -274,7 +280,8 @@ TEST_TABLE
         }
         for (int y = 0; y < 2; y++, t++) {
             *t = (struct block_test){ kernels_backends[b], y ? MBK_BF16 : MBK_F32 };
-            test_add(group_body, t, "%s, %s: groups of 4 bits, there and back, and linear layers of them", t->backend, mbk_type_name(t->type));
+            test_add(group_body, t, "%s, %s: groups of 4 bits, there and back, and linear layers of them", t->backend,
+                     mbk_type_name(t->type));
         }
     }
 }

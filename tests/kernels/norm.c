@@ -6,7 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const int64_t shapes[][2] = { { 0, 5 }, { 3, 0 }, { 1, 1 }, { 1, 2 }, { 3, 7 }, { 2, 16 }, { 5, 17 }, { 3, 101 }, { 257, 10 }, { 1031, 3 }, { 3, 1031 } };
+static const int64_t shapes[][2] = { { 0, 5 }, { 3, 0 }, { 1, 1 }, { 1, 2 }, { 3, 7 }, { 2, 16 }, { 5, 17 }, { 3, 101 }, { 257, 10 },
+                                     { 1031, 3 }, { 3, 1031 } };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 struct norm_test {
@@ -50,13 +51,15 @@ static void norm_body(const void *argument)
         int64_t rows = shapes[s][0], n = shapes[s][1], count = rows * n;
         double *x = kernels_random(count, -1, 3, 1), *gamma = kernels_random(n, 0.5, 1.5, 2), *beta = kernels_random(n, -1, 1, 3);
         double *y = kernels_zeros(count), *mean = kernels_zeros(rows), *rstd = kernels_zeros(rows), *dy = kernels_random(count, -1, 1, 4);
-        double *dx = kernels_zeros(count), *dgamma = kernels_random(n, -1, 1, 5), *dbeta = kernels_random(n, -1, 1, 6), *one = kernels_zeros(n);
+        double *dx = kernels_zeros(count), *dgamma = kernels_random(n, -1, 1, 5), *dbeta = kernels_random(n, -1, 1, 6),
+            *one = kernels_zeros(n);
         struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(rows, n), x), tgamma = kernels_put(k, test->type, SHAPE(n), gamma);
         struct mbk_tensor tbeta = kernels_put(k, test->type, SHAPE(n), beta), ty = kernels_put(k, test->type, SHAPE(rows, n), NULL);
         struct mbk_tensor tmean = kernels_put(k, MBK_F32, SHAPE(rows), NULL), trstd = kernels_put(k, MBK_F32, SHAPE(rows), NULL);
         struct mbk_tensor tdy = kernels_put(k, test->type, SHAPE(rows, n), dy), tdx = kernels_put(k, test->type, SHAPE(rows, n), NULL);
         struct mbk_tensor tdgamma = kernels_put(k, MBK_F32, SHAPE(n), dgamma), tdbeta = kernels_put(k, test->type, SHAPE(n), dbeta);
-        double *size = constant(count, 8), *dx_size = constant(count, 0), *sums_size = constant(n, 4 * (double)rows), *rstd_size = constant(rows, 0);
+        double *size = constant(count, 8), *dx_size = constant(count, 0), *sums_size = constant(n, 4 * (double)rows),
+            *rstd_size = constant(rows, 0);
         for (int64_t r = 0; r < rows; r++) {
             struct row row = { x + r * n, gamma, test->centred ? beta : NULL, y + r * n, dy + r * n, n };
             if (n > 0) {
@@ -83,7 +86,8 @@ static void norm_body(const void *argument)
         if (test->centred && count > 0)
             kernels_check(k, "mean", &tmean, mean, size, 2);
         for (int part = 0; part < 3; part++) { /* all; dx alone; the parameters' alone */
-            const struct mbk_tensor *pdx = part == 2 ? NULL : &tdx, *pdgamma = part == 1 ? NULL : &tdgamma, *pdbeta = part == 1 ? NULL : &tdbeta;
+            const struct mbk_tensor *pdx = part == 2 ? NULL : &tdx, *pdgamma = part == 1 ? NULL : &tdgamma,
+                *pdbeta = part == 1 ? NULL : &tdbeta;
             if (part == 2)
                 for (int64_t i = 0; i < n; i++)
                     dgamma[i] = dbeta[i] = 0;
@@ -114,7 +118,8 @@ static void norm_body(const void *argument)
         for (int i = 0; i < 15; i++)
             free(host[i]);
     }
-    double x[] = { 1, NAN, 2, 1, INFINITY, 2, 0, 0, 0 }, y[] = { NAN, NAN, NAN, NAN, NAN, NAN, 3, 3, 3 }, gamma[] = { 1, 1, 1 }, beta[] = { 3, 3, 3 };
+    double x[] = { 1, NAN, 2, 1, INFINITY, 2, 0, 0, 0 }, y[] = { NAN, NAN, NAN, NAN, NAN, NAN, 3, 3, 3 }, gamma[] = { 1, 1, 1 },
+        beta[] = { 3, 3, 3 };
     struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(3, 3), x), ty = kernels_put(k, test->type, SHAPE(3, 3), NULL);
     struct mbk_tensor tgamma = kernels_put(k, test->type, SHAPE(3), gamma), tbeta = kernels_put(k, test->type, SHAPE(3), beta);
     if (test->centred) {

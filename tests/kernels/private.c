@@ -50,7 +50,8 @@ static void ranking_body(const void *argument)
         for (int i = 0; i < 6; i++)
             free(host[i]);
     }
-    double p[] = { 1000, -1000, NAN, INFINITY, -INFINITY }, q[] = { 0, 0, 0, 0, 0 }, losses[] = { 0, 1000, NAN, 0, INFINITY }, dp[] = { 0, -1, NAN, 0, -1 };
+    double p[] = { 1000, -1000, NAN, INFINITY, -INFINITY }, q[] = { 0, 0, 0, 0, 0 }, losses[] = { 0, 1000, NAN, 0, INFINITY },
+        dp[] = { 0, -1, NAN, 0, -1 };
     struct mbk_tensor tp = kernels_put(k, test->type, SHAPE(5), p), tq = kernels_put(k, test->type, SHAPE(5), q);
     struct mbk_tensor tl = kernels_put(k, MBK_F32, SHAPE(5), NULL), tdp = kernels_put(k, test->type, SHAPE(5), NULL);
     CHECK_RUN(k, mbk_bpr(k, &tp, &tq, 1, &tl, &tdp, NULL));
@@ -77,7 +78,8 @@ static void private_body(const void *argument)
     struct mbk *k = kernels_open(test->backend, 3);
     for (int s = 0; s < 12; s++) {
         int64_t rows = shapes[s / 2][0], n = shapes[s / 2][1];
-        double *x = kernels_random(rows * n, -1, 1, 1), *sum = kernels_random(n, -1, 1, 2), *size = kernels_zeros(n), noise = s % 2 ? 0.75 : 0;
+        double *x = kernels_random(rows * n, -1, 1, 1), *sum = kernels_random(n, -1, 1, 2), *size = kernels_zeros(n),
+            noise = s % 2 ? 0.75 : 0;
         for (int64_t i = 0; i < rows * n; i++)
             x[i] *= i / n % 3 == 0 ? 1e-3 : 1; /* some rows are short enough */
         struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(rows, n), x), tsum = kernels_put(k, test->type, SHAPE(n), sum);
@@ -123,7 +125,8 @@ TEST_TABLE
     for (int b = 0; b < KERNELS_BACKENDS; b++)
         for (int y = 0; y < 2; y++, t++) {
             *t = (struct private_test){ kernels_backends[b], y ? MBK_BF16 : MBK_F32 };
-            test_add(ranking_body, t, "%s, %s: the ranking loss, and its gradients are finite differences", t->backend, mbk_type_name(t->type));
+            test_add(ranking_body, t, "%s, %s: the ranking loss, and its gradients are finite differences", t->backend,
+                     mbk_type_name(t->type));
             test_add(private_body, t, "%s, %s: gradients are cut to a norm each, summed, and blurred", t->backend, mbk_type_name(t->type));
         }
 }

@@ -1,4 +1,5 @@
-/* repeat.c: operations of sequences and quantization give the same bits again, with any number of threads, and take no memory after the first time. */
+/* repeat.c: operations of sequences and quantization give the same bits again, with any number of threads, and take no memory after the
+ * first time. */
 #include "kernels.h"
 #include "test.h"
 
@@ -12,8 +13,8 @@ struct run {
     struct mbk *k;
     enum mbk_type type;
     struct mbk_tensor x, dy, gamma, beta, ids, table, q, keys, values, lengths, logits, blocks, groups, scales, bytes; /* read */
-    struct mbk_tensor y, mean, rstd, dx, dgamma, dbeta, found, dtable, out, lse, dq, dkeys, dvalues, turned, drawn, best, best_at, losses, dp,
-        dn, product, product4, sum, back; /* written */
+    struct mbk_tensor y, mean, rstd, dx, dgamma, dbeta, found, dtable, out, lse, dq, dkeys, dvalues, turned, drawn, best, best_at, losses,
+        dp, dn, product, product4, sum, back; /* written */
     struct mbk_tensor *all[TENSORS];
     int count;
 };

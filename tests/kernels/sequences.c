@@ -24,7 +24,8 @@ static double *constant(int64_t n, double value)
 static void embedding_body(const void *argument)
 {
     const struct sequence_test *test = argument;
-    static const int64_t shapes[][3] = { { 1, 1, 1 }, { 0, 4, 3 }, { 5, 3, 7 }, { 301, 2, 16 }, { 97, 5000, 33 }, { 1031, 100, 2 }, { 40, 7, 1031 } };
+    static const int64_t shapes[][3] = { { 1, 1, 1 }, { 0, 4, 3 }, { 5, 3, 7 }, { 301, 2, 16 }, { 97, 5000, 33 }, { 1031, 100, 2 },
+                                         { 40, 7, 1031 } };
     struct mbk *k = kernels_open(test->backend, 3);
     for (int s = 0; s < (int)(sizeof shapes / sizeof shapes[0]); s++) {
         int64_t rows = shapes[s][0], table = shapes[s][1], n = shapes[s][2];
@@ -78,7 +79,8 @@ TEST("cpu: an id that is not in the table is named with its place")
 static void rope_body(const void *argument)
 {
     const struct sequence_test *test = argument;
-    static const int64_t shapes[][5] = { { 1, 1, 1, 2, 0 }, { 2, 5, 3, 6, 0 }, { 1, 3, 2, 64, 7 }, { 3, 17, 1, 34, 131071 }, { 2, 0, 3, 4, 0 } };
+    static const int64_t shapes[][5] = { { 1, 1, 1, 2, 0 }, { 2, 5, 3, 6, 0 }, { 1, 3, 2, 64, 7 }, { 3, 17, 1, 34, 131071 },
+                                         { 2, 0, 3, 4, 0 } };
     struct mbk *k = kernels_open(test->backend, 3);
     for (int s = 0; s < (int)(sizeof shapes / sizeof shapes[0]); s++) {
         int64_t batch = shapes[s][0], times = shapes[s][1], heads = shapes[s][2], n = shapes[s][3], start = shapes[s][4];
@@ -109,14 +111,16 @@ static void rope_body(const void *argument)
 static void top_k_body(const void *argument)
 {
     const struct sequence_test *test = argument;
-    static const int64_t shapes[][3] = { { 1, 1, 1 }, { 0, 3, 2 }, { 3, 7, 7 }, { 5, 101, 3 }, { 2, 1031, 40 }, { 2, 1031, 1031 }, { 257, 10, 1 } };
+    static const int64_t shapes[][3] = { { 1, 1, 1 }, { 0, 3, 2 }, { 3, 7, 7 }, { 5, 101, 3 }, { 2, 1031, 40 }, { 2, 1031, 1031 },
+                                         { 257, 10, 1 } };
     struct mbk *k = kernels_open(test->backend, 3);
     for (int s = 0; s < (int)(sizeof shapes / sizeof shapes[0]); s++) {
         int64_t rows = shapes[s][0], n = shapes[s][1], wanted = shapes[s][2];
         double *x = kernels_random(rows * n, -20, 20, 1), *values = kernels_zeros(rows * wanted), *indices = kernels_zeros(rows * wanted);
         for (int64_t i = 0; i < rows * n; i++)
             x[i] = i % 11 == 5 ? -0.0 : i % 11 == 7 ? 0 : i % 101 == 50 ? -INFINITY : floor(x[i]); /* many ties */
-        struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(rows, n), x), tvalues = kernels_put(k, test->type, SHAPE(rows, wanted), NULL);
+        struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(rows, n), x);
+        struct mbk_tensor tvalues = kernels_put(k, test->type, SHAPE(rows, wanted), NULL);
         struct mbk_tensor tindices = kernels_put(k, MBK_I32, SHAPE(rows, wanted), NULL);
         for (int64_t r = 0; r < rows; r++)
             for (int64_t i = 0; i < wanted; i++) {
@@ -198,7 +202,8 @@ static void sample_body(const void *argument)
                 int i = -1;
                 while (sum <= u * 20 && i < N - 1)
                     sum += weights[++i];
-                CHECKF(i == (int)ids[r] || fabs(sum - u * 20) < 1e-4 || fabs(sum - weights[i] - u * 20) < 1e-4, "row %d drew %g, not %d", r, ids[r], i);
+                CHECKF(i == (int)ids[r] || fabs(sum - u * 20) < 1e-4 || fabs(sum - weights[i] - u * 20) < 1e-4, "row %d drew %g, not %d",
+                       r, ids[r], i);
             }
         }
         free(ids);
