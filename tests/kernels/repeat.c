@@ -12,7 +12,7 @@ enum { B = 3, T = 65, S = 101, H = 4, G = 2, D = 24, ROWS = B * T, C = H * D, V 
 struct run {
     struct mbk *k;
     enum mbk_type type;
-    struct mbk_tensor x, dy, gamma, beta, ids, table, q, keys, values, lengths, logits, blocks, groups, scales, bytes; /* read */
+    struct mbk_tensor x, dy, gamma, beta, ids, table, q, keys, values, lengths, logits, blocks, groups, scales; /* read */
     struct mbk_tensor y, mean, rstd, dx, dgamma, dbeta, found, dtable, out, lse, dq, dkeys, dvalues, turned, drawn, best, best_at, losses,
         dp, dn, product, product4, sum, back; /* written */
     struct mbk_tensor *all[TENSORS];
