@@ -227,7 +227,10 @@ static int cpu_open(struct mbk *k, int index, const struct mbk_options *options)
 static int cpu_supports(const struct mbk *k, enum mbk_type type)
 {
     (void)k;
-    return type == MBK_F32 || type == MBK_BF16 || type == MBK_I8;
+    switch (type) {
+    case MBK_F32: case MBK_BF16: case MBK_I8: case MBK_I4: case MBK_Q8_0: case MBK_Q4_0: case MBK_Q4_K: return 1;
+    default: return 0;
+    }
 }
 
 #define ENTRY(name) .name = cpu_##name,

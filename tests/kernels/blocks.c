@@ -168,6 +168,7 @@ static void product_body(const void *argument)
 {
     const struct block_test *test = argument;
     struct mbk *k = kernels_open(test->backend, 3);
+    CHECK(mbk_supports(k, test->type) && mbk_supports(k, MBK_I4));
     for (int i = 0; i < 2 * (int)(sizeof products / sizeof products[0]); i++) {
         int p = i / 2;
         enum mbk_type type = i % 2 ? MBK_BF16 : MBK_F32;
