@@ -1,11 +1,13 @@
 /* model.c: a model's config, its parameters and their memory; see model.h. Files are model_files.c's. */
+#include "hf.h"
 #include "model_architectures.h"
+#include "texts.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct mbl_architecture *const architectures[] = {&mbl_mlp, &mbl_cnn};
+static const struct mbl_architecture *const architectures[] = {&mbl_mlp, &mbl_cnn, &mbl_bert, &mbl_gpt2, &mbl_llama};
 #define ARCHITECTURE_COUNT (sizeof architectures / sizeof *architectures)
 
 const struct mbl_architecture *mbl_architecture_find(const char *name) {
@@ -132,7 +134,7 @@ int mbl_model_config(const struct mbl_json *shape, const struct mbl_schema *sche
     }
     mbl_json_set(a, *out, "model_type", mbl_json_string(a, architecture->model_type));
     mbl_json_set(a, *out, "dataset", schema->json);
-    return 0;
+    return architecture->takes == MBL_TAKES_TOKENS ? mbl_hf_config_new(architecture, schema, a, *out, e) : 0;
 }
 
 /* -- creating */
@@ -208,6 +210,18 @@ static int set_quantization(struct mbl_model *m, const struct mbl_json *config, 
     return 0;
 }
 
+static int check_size(const struct mbl_model *m, struct mbl_error *e) {
+    double values = 0;
+    for (size_t i = 0; i < m->parameter_count; i++) {
+        double count = 1;
+        for (int d = 0; d < m->parameters[i].rank; d++) count *= (double)m->parameters[i].shape[d];
+        values += count;
+    }
+    if (values > (double)MBL_MOST_VALUES)
+        return mbl_error_set(e, "the model would have %.3g parameters; at most %.3g expected", values, (double)MBL_MOST_VALUES);
+    return 0;
+}
+
 static int configure(struct mbl_model *m, const struct mbl_json *given, struct mbl_error *e) {
     /* A copy of our own: the schema keeps pointers into its JSON. */
     struct mbl_buf text = {0};
@@ -222,6 +236,8 @@ static int configure(struct mbl_model *m, const struct mbl_json *given, struct m
     m->architecture = mbl_architecture_find(type);
     if (!m->architecture)
         return mbl_error_set(e, "model_type \"%.60s\" is none that this version knows (%s)", type, mbl_architecture_names(&m->arena));
+    if (m->architecture->takes == MBL_TAKES_TOKENS)
+        return mbl_hf_configure(m, config, e) || m->architecture->configure(m, m->config, e) ? -1 : check_size(m, e);
     struct mbl_json *schema = mbl_json_get(config, "dataset");
     if (!schema) return mbl_error_set(e, "dataset is missing: the schema of the data that the model takes");
     if (mbl_schema_parse(schema, &m->arena, &m->schema, e)) return mbl_error_wrap(e, "dataset");
@@ -233,15 +249,7 @@ static int configure(struct mbl_model *m, const struct mbl_json *given, struct m
     mbl_json_set(&m->arena, m->config, "model_type", mbl_json_string(&m->arena, m->architecture->model_type));
     mbl_json_set(&m->arena, m->config, "dataset", schema);
     if (set_labels(m, config, e) || set_quantization(m, config, e) || m->architecture->configure(m, config, e)) return -1;
-    double values = 0;
-    for (size_t i = 0; i < m->parameter_count; i++) {
-        double count = 1;
-        for (int d = 0; d < m->parameters[i].rank; d++) count *= (double)m->parameters[i].shape[d];
-        values += count;
-    }
-    if (values > (double)MBL_MOST_VALUES)
-        return mbl_error_set(e, "the model would have %.3g parameters; at most %.3g expected", values, (double)MBL_MOST_VALUES);
-    return 0;
+    return check_size(m, e);
 }
 
 int mbl_model_create(struct mbk *k, const struct mbl_json *config, struct mbl_model **out, struct mbl_error *e) {
@@ -262,6 +270,7 @@ void mbl_model_free(struct mbl_model *m) {
     if (m->values) mbk_free(m->k, m->values);
     if (m->gradients) mbk_free(m->k, m->gradients);
     free(m->parameters);
+    mbl_texts_free(m->texts);
     mbl_arena_free(&m->arena);
     free(m);
 }
@@ -332,14 +341,23 @@ int mbl_model_allocate_gradients(struct mbl_model *m, struct mbl_error *e) {
     return 0;
 }
 
-int mbl_model_initialize(struct mbl_model *m, uint64_t seed, struct mbl_error *e) {
+static int initialize(struct mbl_model *m, uint64_t seed, bool all, struct mbl_error *e) {
     uint64_t offset = 0;
     for (size_t i = 0; i < m->parameter_count; i++) {
         const struct mbl_parameter *p = &m->parameters[i];
-        if (p->deviation > 0 ? mbk_random_normal(m->k, 0, p->deviation, seed, offset, &p->value)
-                             : mbk_random_uniform(m->k, p->start - p->bound, p->start + p->bound, seed, offset, &p->value))
+        if ((all || p->missing) &&
+            (p->deviation > 0 ? mbk_random_normal(m->k, 0, p->deviation, seed, offset, &p->value)
+                              : mbk_random_uniform(m->k, p->start - p->bound, p->start + p->bound, seed, offset, &p->value)))
             return mbl_kernel_failed(m->k, p->name, e);
         offset += ((uint64_t)mbk_count(&p->value) + 3) / 4;
     }
     return 0;
+}
+
+int mbl_model_initialize(struct mbl_model *m, uint64_t seed, struct mbl_error *e) {
+    return initialize(m, seed, true, e);
+}
+
+int mbl_model_initialize_missing(struct mbl_model *m, uint64_t seed, struct mbl_error *e) {
+    return initialize(m, seed, false, e);
 }

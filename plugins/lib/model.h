@@ -42,12 +42,14 @@ struct mbl_batch {
     struct mbk_tensor types;     /* I32 [rows, time], of the encoder; data NULL: all 0 */
     struct mbk_tensor lengths;   /* I32 [rows]: so many of a row's tokens, counted from the left, are real; data NULL: all. What comes out for
                                     the others has no meaning: their labels are -100 */
-    struct mbl_cache *cache;     /* decoders: one row goes on where the cache ends, outputs are those of its last token alone; see
+    struct mbl_past *cache;     /* decoders: one row goes on where the cache ends, outputs are those of its last token alone; see
                                     generate.h. NULL otherwise */
     bool training;               /* keeps what backward needs; dropout is on */
     uint64_t seed, offset;       /* of dropout: the batch may use offsets from here to MBL_DROPOUT_STRIDE further */
 };
 #define MBL_DROPOUT_STRIDE (UINT64_C(1) << 32)
+
+struct mbl_texts;
 
 /* Sees what goes into each layer that has a weight; for calibration. */
 struct mbl_observer {
@@ -66,12 +68,15 @@ struct mbl_model {
     bool has_schema;             /* false where a model of tokens came without one: then `schema` has but the classes that the config names */
     int64_t vocabulary;          /* models of tokens: ids are below it … */
     int64_t longest;             /* … and rows at most so long */
+    int64_t cache_layers, cache_width; /* decoders: what a cache keeps of a token: see generate.h. 0: it cannot generate */
     bool quantized;              /* int8 weights, with scales */
     struct mbl_parameter *parameters;
     size_t parameter_count, parameter_cap;
     void *values, *gradients;    /* device blocks that hold all of them, `block_bytes` each */
     size_t block_bytes;
     struct mbl_observer *observer; /* NULL: nobody looks */
+    struct mbl_texts *texts;     /* models of tokens: how they read texts (texts.h), kept in their folder; the model's own. NULL: it isn't
+                                    known, the folder has no tokenizer */
 };
 
 enum mbl_takes { MBL_TAKES_FEATURES, MBL_TAKES_TOKENS };
@@ -112,6 +117,7 @@ MBL_EXPORT int mbl_model_allocate(struct mbl_model *m, struct mbl_error *e);    
 MBL_EXPORT int mbl_model_allocate_gradients(struct mbl_model *m, struct mbl_error *e);
 MBL_EXPORT int mbl_model_initialize(struct mbl_model *m, uint64_t seed,
                                     struct mbl_error *e); /* starting weights, as PyTorch's layers have them */
+MBL_EXPORT int mbl_model_initialize_missing(struct mbl_model *m, uint64_t seed, struct mbl_error *e); /* those marked `missing` alone */
 MBL_EXPORT void mbl_model_free(struct mbl_model *m); /* NULL is fine */
 
 /* A model's folder: config.json and model.safetensors. Loading believes neither. */

@@ -1,5 +1,7 @@
 /* model_files.c: a model's folder, config.json and model.safetensors, written and read; see model.h. */
+#include "hf.h"
 #include "model.h"
+#include "texts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -71,6 +73,7 @@ static int read_tensor(struct mbl_model *m, const struct mbl_parameter *p, const
 }
 
 int mbl_model_read_weights(struct mbl_model *m, const struct mbl_safetensors *file, struct mbl_error *e) {
+    if (m->architecture->takes == MBL_TAKES_TOKENS) return mbl_hf_read(m, file->tensors, file->count, false, e);
     for (size_t i = 0; i < m->parameter_count; i++)
         if (check_tensor(&m->parameters[i], mbl_safetensors_find(file, m->parameters[i].name), e)) return -1;
     for (size_t i = 0; file->count != m->parameter_count && i < file->count; i++)
@@ -83,9 +86,25 @@ int mbl_model_read_weights(struct mbl_model *m, const struct mbl_safetensors *fi
     return 0;
 }
 
-int mbl_model_load(struct mbk *k, const char *folder, struct mbl_model **out, struct mbl_error *e) {
+static int load_weights(struct mbl_model *m, const char *folder, struct mbl_error *e) {
     struct mbl_arena arena = {0};
     struct mbl_safetensors file = {0};
+    struct mbl_hf_weights weights = {0};
+    int status = -1;
+    if (m->architecture->takes == MBL_TAKES_TOKENS) {
+        if (mbl_hf_open(folder, &weights, e) || mbl_hf_read(m, weights.tensors, weights.count, false, e)) mbl_error_wrap(e, "%s", folder);
+        else status = mbl_model_initialize_missing(m, 1, e);
+    } else if (!mbl_safetensors_open(mbl_path_join(&arena, folder, "model.safetensors"), &file, e)) {
+        status = mbl_model_read_weights(m, &file, e) ? mbl_error_wrap(e, "%s/model.safetensors", folder) : 0;
+    }
+    mbl_hf_close(&weights);
+    mbl_safetensors_close(&file);
+    mbl_arena_free(&arena);
+    return status;
+}
+
+int mbl_model_load(struct mbk *k, const char *folder, struct mbl_model **out, struct mbl_error *e) {
+    struct mbl_arena arena = {0};
     struct mbl_json *config;
     struct mbl_model *m = NULL;
     int status = -1;
@@ -95,16 +114,12 @@ int mbl_model_load(struct mbk *k, const char *folder, struct mbl_model **out, st
         mbl_error_wrap(e, "%s/config.json", folder);
         goto done;
     }
-    if (mbl_safetensors_open(mbl_path_join(&arena, folder, "model.safetensors"), &file, e)) goto done;
-    if (mbl_model_read_weights(m, &file, e)) {
-        mbl_error_wrap(e, "%s/model.safetensors", folder);
-        goto done;
-    }
+    if (load_weights(m, folder, e)) goto done;
+    if (m->architecture->takes == MBL_TAKES_TOKENS && mbl_texts_open(folder, &m->texts, e)) goto done;
     *out = m;
     m = NULL;
     status = 0;
 done:
-    mbl_safetensors_close(&file);
     mbl_model_free(m);
     mbl_arena_free(&arena);
     return status;
@@ -155,7 +170,7 @@ int mbl_model_save(const struct mbl_model *m, const char *folder, struct mbl_err
     mbl_json_set(&arena, metadata, "format", mbl_json_string(&arena, "pt")); /* as transformers wants it */
     if (mbl_folder_make(folder, e) ||
         mbl_safetensors_save(mbl_path_join(&arena, folder, "model.safetensors"), tensors, m->parameter_count, metadata, e) ||
-        mbl_json_save(mbl_path_join(&arena, folder, "config.json"), m->config, e))
+        mbl_json_save(mbl_path_join(&arena, folder, "config.json"), m->config, e) || (m->texts && mbl_texts_save(m->texts, folder, e)))
         goto done;
     status = 0;
 done:

@@ -1,0 +1,315 @@
+/* model_bert.c: the encoder (Devlin et al. 2019): norms behind each sum, absolute positions, token types, and a head for each problem.
+ *
+ * Names, shapes and sizes are those of Hugging Face's BertModel and its Bert…For… classes. With a sentence's tokens averaged (MBL_EMBEDDING)
+ * it is the encoder of sentence-transformers.
+ */
+#include "hf.h"
+#include "model_architectures.h"
+#include "transformer.h"
+
+#include <string.h>
+
+struct layer {
+    struct mbl_linear query, key, value, join, widen, narrow;
+    struct mbl_norm attention_norm, norm;
+    struct {
+        struct mbk_tensor q, k, v, seen, lse, sum1, statistics1, h, before, wide, sum2, statistics2, out;
+    } kept;                      /* of the batch */
+};
+
+struct bert {
+    int64_t width, layers, inner;
+    struct mbl_heads heads;
+    enum mbk_activation f;
+    double dropout, head_dropout;
+    size_t words, positions, types, decoder_bias;
+    struct mbl_norm embedding_norm, transform_norm;
+    struct mbl_linear pooler, classifier, transform;
+    struct layer *layer;
+    bool pools;                  /* the problem's head stands on the pooled first token */
+    /* of the batch */
+    struct mbl_workspace space;
+    struct mbk_tensor sum0, statistics0, x0, pooled, pooled_before, transformed, transform_before, statistics, normed, weights, outputs;
+    struct mbk_tensor d[3], dwide, dq, dk, dv, dpooled;
+};
+
+/* -- config and parameters */
+
+static int read_config(struct mbl_model *m, struct bert *s, double *eps, double *deviation, struct mbl_error *e) {
+    const struct mbl_json *c = m->config;
+    int64_t types;
+    if (mbl_config_only(m, "position_embedding_type", "\"absolute\"", e) || mbl_config_only(m, "is_decoder", "false", e) ||
+        mbl_config_only(m, "add_cross_attention", "false", e) || mbl_config_only(m, "tie_word_embeddings", "true", e) ||
+        mbl_config_int(m, c, "vocab_size", 1, INT32_MAX, 30522, &m->vocabulary, e) ||
+        mbl_config_int(m, c, "hidden_size", 1, MBL_WIDEST, 768, &s->width, e) ||
+        mbl_config_int(m, c, "num_hidden_layers", 0, MBL_MOST_LAYERS, 12, &s->layers, e) ||
+        mbl_config_int(m, c, "num_attention_heads", 1, MBL_WIDEST, 12, &s->heads.heads, e) ||
+        mbl_config_int(m, c, "intermediate_size", 1, MBL_WIDEST, 3072, &s->inner, e) ||
+        mbl_config_int(m, c, "max_position_embeddings", 1, INT32_MAX, 512, &m->longest, e) ||
+        mbl_config_int(m, c, "type_vocab_size", 1, MBL_WIDEST, 2, &types, e) ||
+        mbl_config_float(m, c, "hidden_dropout_prob", 0, 0.95, 0.1, &s->dropout, e) ||
+        mbl_config_float(m, c, "attention_probs_dropout_prob", 0, 0.95, 0.1, &s->heads.dropout, e) ||
+        mbl_config_float(m, c, "layer_norm_eps", 0, 1, 1e-12, eps, e) ||
+        mbl_config_float(m, c, "initializer_range", 0, 10, 0.02, deviation, e) || mbl_config_act(m, "hidden_act", "gelu", &s->f, e))
+        return -1;
+    s->head_dropout = s->dropout;
+    const struct mbl_json *own = mbl_json_get(c, "classifier_dropout");
+    if (own && own->type != MBL_JSON_NULL && mbl_config_float(m, c, "classifier_dropout", 0, 0.95, 0, &s->head_dropout, e)) return -1;
+    if (s->width % s->heads.heads)
+        return mbl_error_set(e, "hidden_size %lld is no multiple of the %lld attention heads", (long long)s->width,
+                             (long long)s->heads.heads);
+    s->heads.groups = s->heads.heads;
+    s->heads.size = s->width / s->heads.heads;
+    return 0;
+}
+
+static void declare_layer(struct mbl_model *m, struct bert *s, struct layer *l, const char *name, double eps, float deviation) {
+    struct mbl_arena *a = &m->arena;
+    const int64_t C = s->width;
+    l->query = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.query", name), C, C, true, deviation);
+    l->key = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.key", name), C, C, true, deviation);
+    l->value = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.value", name), C, C, true, deviation);
+    l->join = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.output.dense", name), C, C, true, deviation);
+    l->attention_norm = mbl_norm_declare(m, mbl_arena_printf(a, "%s.attention.output.LayerNorm", name), C, true, eps);
+    l->widen = mbl_linear_declare(m, mbl_arena_printf(a, "%s.intermediate.dense", name), C, s->inner, true, deviation);
+    l->narrow = mbl_linear_declare(m, mbl_arena_printf(a, "%s.output.dense", name), s->inner, C, true, deviation);
+    l->norm = mbl_norm_declare(m, mbl_arena_printf(a, "%s.output.LayerNorm", name), C, true, eps);
+}
+
+static int configure(struct mbl_model *m, const struct mbl_json *config, struct mbl_error *e) {
+    (void)config; /* m->config is a copy of it */
+    struct bert *s = mbl_arena_alloc(&m->arena, sizeof *s);
+    double eps, initial;
+    m->state = s;
+    if (read_config(m, s, &eps, &initial, e)) return -1;
+    const float deviation = (float)initial;
+    const int64_t C = s->width, types = mbl_json_get_int(m->config, "type_vocab_size", 2);
+    const char *body = m->problem == MBL_EMBEDDING ? "" : "bert.";
+    struct mbl_arena *a = &m->arena;
+    s->words = mbl_table_declare(m, mbl_arena_printf(a, "%sembeddings.word_embeddings", body), m->vocabulary, C, deviation);
+    s->positions = mbl_table_declare(m, mbl_arena_printf(a, "%sembeddings.position_embeddings", body), m->longest, C, deviation);
+    s->types = mbl_table_declare(m, mbl_arena_printf(a, "%sembeddings.token_type_embeddings", body), types, C, deviation);
+    s->embedding_norm = mbl_norm_declare(m, mbl_arena_printf(a, "%sembeddings.LayerNorm", body), C, true, eps);
+    s->layer = mbl_arena_alloc(a, (size_t)(s->layers + 1) * sizeof *s->layer);
+    for (int64_t i = 0; i < s->layers; i++)
+        declare_layer(m, s, &s->layer[i], mbl_arena_printf(a, "%sencoder.layer.%lld", body, (long long)i), eps, deviation);
+    s->pools = m->problem == MBL_CLASSES || m->problem == MBL_VALUES;
+    if (s->pools || m->problem == MBL_EMBEDDING)
+        s->pooler = mbl_linear_declare(m, mbl_arena_printf(a, "%spooler.dense", body), C, C, true, deviation);
+    switch (m->problem) {
+    case MBL_MASKED_TOKEN:
+        m->outputs = m->vocabulary;
+        s->transform = mbl_linear_declare(m, "cls.predictions.transform.dense", C, C, true, deviation);
+        s->transform_norm = mbl_norm_declare(m, "cls.predictions.transform.LayerNorm", C, true, eps);
+        s->decoder_bias = mbl_model_declare(m, "cls.predictions.bias", MBK_F32, 1, &m->vocabulary);
+        return 0;
+    case MBL_EMBEDDING: m->outputs = C; return 0;
+    case MBL_CLASSES:
+    case MBL_VALUES:
+    case MBL_TOKEN_CLASSES: s->classifier = mbl_linear_declare(m, "classifier", C, m->outputs, true, deviation); return 0;
+    default: return mbl_error_set(e, "a bert cannot learn the problem %s", mbl_problem_name(m->problem));
+    }
+}
+
+/* -- memory. Outside training all layers share one set of values. */
+
+static void lay_out_layer(struct bert *s, struct layer *l, struct mbl_carver *c, int64_t rows, int64_t time, bool training) {
+    const int64_t R = rows * time, C = s->width;
+    l->kept.q = mbl_carve(c, R, C);
+    l->kept.k = mbl_carve(c, R, C);
+    l->kept.v = mbl_carve(c, R, C);
+    l->kept.seen = mbl_carve(c, R, C);
+    l->kept.lse = mbl_carve_shape(c, 3, (const int64_t[]){rows, s->heads.heads, time});
+    l->kept.sum1 = mbl_carve(c, R, C);
+    l->kept.statistics1 = mbl_carve(c, 2, R);
+    l->kept.h = mbl_carve(c, R, C);
+    l->kept.before = training ? mbl_carve(c, R, s->inner) : (struct mbk_tensor){0};
+    l->kept.wide = mbl_carve(c, R, s->inner);
+    l->kept.sum2 = training ? mbl_carve(c, R, C) : l->kept.sum1;
+    l->kept.statistics2 = mbl_carve(c, 2, R);
+    l->kept.out = mbl_carve(c, R, C);
+}
+
+static void lay_out(struct mbl_model *m, struct mbl_carver *c, int64_t rows, int64_t time, bool training, bool cached) {
+    (void)cached; /* decoders only */
+    struct bert *s = m->state;
+    const int64_t R = rows * time, C = s->width;
+    s->sum0 = mbl_carve(c, R, C);
+    s->statistics0 = mbl_carve(c, 2, R);
+    s->x0 = mbl_carve(c, R, C);
+    for (int64_t i = 0; i < s->layers; i++) {
+        if (training || !i) lay_out_layer(s, &s->layer[i], c, rows, time, training);
+        else s->layer[i].kept = s->layer[0].kept;
+    }
+    int64_t wide_rows = mbl_problem_per_token(m->problem) ? R : rows;
+    s->pooled = mbl_carve(c, rows, C);
+    s->pooled_before = mbl_carve(c, rows, C);
+    bool transforms = m->problem == MBL_MASKED_TOKEN;
+    s->transformed = mbl_carve(c, transforms ? R : 0, C);
+    s->transform_before = mbl_carve(c, transforms ? R : 0, C);
+    s->statistics = mbl_carve(c, 2, transforms ? R : 0);
+    s->normed = mbl_carve(c, transforms ? R : 0, C);
+    s->weights = mbl_carve_shape(c, 3, (const int64_t[]){rows, 1, time});
+    s->outputs = mbl_carve(c, wide_rows, m->outputs);
+    if (!training) return;
+    for (int i = 0; i < 3; i++) s->d[i] = mbl_carve(c, R, C);
+    s->dwide = mbl_carve(c, R, s->inner);
+    s->dq = mbl_carve(c, R, C);
+    s->dk = mbl_carve(c, R, C);
+    s->dv = mbl_carve(c, R, C);
+    s->dpooled = mbl_carve(c, rows, C);
+}
+
+static int reserve_tokens(struct mbl_model *m, int64_t rows, int64_t time, bool training, struct mbl_error *e) {
+    return mbl_workspace_prepare(m, &((struct bert *)m->state)->space, lay_out, rows, time, training, false, e);
+}
+
+static void release(struct mbl_model *m) {
+    if (m->state) mbl_workspace_release(m, &((struct bert *)m->state)->space);
+}
+
+/* -- forward */
+
+/* Dropout's sites: three to a layer, and two beside. */
+enum { SITE_EMBEDDINGS, SITE_HEAD, SITE_LAYERS };
+static int site(int64_t layer, int i) {
+    return SITE_LAYERS + (int)layer * 3 + i;
+}
+
+static void embed(struct mbl_maths *t, struct bert *s) {
+    mbl_embed(t, s->words, &t->b->ids, &s->sum0);
+    mbl_positions(t, s->positions, 0, &s->sum0);
+    if (t->b->types.data) {
+        mbl_embed(t, s->types, &t->b->types, &s->x0);
+        mbl_add(t, &s->x0, &s->sum0);
+    } else mbl_add_row(t, s->types, &s->sum0);
+    mbl_norm_apply(t, &s->embedding_norm, &s->sum0, &s->statistics0, &s->x0);
+    mbl_drop(t, s->dropout, SITE_EMBEDDINGS, &s->x0);
+}
+
+static void forward_layer(struct mbl_maths *t, const struct bert *s, const struct layer *l, int64_t i, const struct mbk_tensor *x) {
+    const struct mbk_tensor *before = t->b->training ? &l->kept.before : NULL;
+    mbl_linear(t, &l->query, x, 0, MBK_NONE, NULL, &l->kept.q);
+    mbl_linear(t, &l->key, x, 0, MBK_NONE, NULL, &l->kept.k);
+    mbl_linear(t, &l->value, x, 0, MBK_NONE, NULL, &l->kept.v);
+    mbl_attention(t, &s->heads, site(i, 0), &l->kept.q, &l->kept.k, &l->kept.v, &l->kept.seen, &l->kept.lse);
+    mbl_join(t, &l->join, &l->kept.seen, s->dropout, site(i, 1), x, &l->kept.sum1);
+    mbl_norm_apply(t, &l->attention_norm, &l->kept.sum1, &l->kept.statistics1, &l->kept.h);
+    mbl_linear(t, &l->widen, &l->kept.h, 0, s->f, before, &l->kept.wide);
+    mbl_join(t, &l->narrow, &l->kept.wide, s->dropout, site(i, 2), &l->kept.h, &l->kept.sum2);
+    mbl_norm_apply(t, &l->norm, &l->kept.sum2, &l->kept.statistics2, &l->kept.out);
+}
+
+static void forward_head(struct mbl_maths *t, struct bert *s, const struct mbk_tensor *x) {
+    const int64_t rows = t->b->ids.shape[0], stride = t->b->ids.shape[1] * s->width;
+    struct mbk_tensor first = mbk_tensor2(x->data, MBK_F32, rows, s->width);
+    switch (t->m->problem) {
+    case MBL_MASKED_TOKEN:
+        mbl_linear(t, &s->transform, x, 0, s->f, &s->transform_before, &s->transformed);
+        mbl_norm_apply(t, &s->transform_norm, &s->transformed, &s->statistics, &s->normed);
+        mbl_tied(t, s->words, &s->decoder_bias, &s->normed, &s->outputs);
+        return;
+    case MBL_TOKEN_CLASSES:
+        mbl_drop(t, s->head_dropout, SITE_HEAD, x);
+        mbl_linear(t, &s->classifier, x, 0, MBK_NONE, NULL, &s->outputs);
+        return;
+    case MBL_EMBEDDING: mbl_mean_rows(t, x, &s->weights, &s->outputs); return;
+    default:
+        mbl_linear(t, &s->pooler, &first, stride, MBK_TANH, &s->pooled_before, &s->pooled);
+        mbl_drop(t, s->head_dropout, SITE_HEAD, &s->pooled);
+        mbl_linear(t, &s->classifier, &s->pooled, 0, MBK_NONE, NULL, &s->outputs);
+    }
+}
+
+static const struct mbk_tensor *input_of(const struct bert *s, int64_t layer) {
+    return layer ? &s->layer[layer - 1].kept.out : &s->x0;
+}
+
+static int forward(struct mbl_model *m, const struct mbl_batch *b, struct mbk_tensor *outputs, struct mbl_error *e) {
+    struct bert *s = m->state;
+    if (mbl_batch_check(m, b, e) || reserve_tokens(m, b->ids.shape[0], b->ids.shape[1], b->training, e)) return -1;
+    struct mbl_maths t = {.m = m, .b = b, .e = e};
+    embed(&t, s);
+    for (int64_t i = 0; i < s->layers; i++) forward_layer(&t, s, &s->layer[i], i, input_of(s, i));
+    forward_head(&t, s, input_of(s, s->layers));
+    *outputs = s->outputs;
+    return mbl_maths_end(&t);
+}
+
+/* -- backward: each function is its forward, read upwards */
+
+/* The gradient of the last layer's output into d[0]. */
+static void backward_head(struct mbl_maths *t, struct bert *s, const struct mbk_tensor *x, const struct mbk_tensor *dy) {
+    const int64_t rows = t->b->ids.shape[0], stride = t->b->ids.shape[1] * s->width;
+    struct mbk_tensor first = mbk_tensor2(x->data, MBK_F32, rows, s->width), dfirst = first;
+    dfirst.data = s->d[0].data;
+    switch (t->m->problem) {
+    case MBL_MASKED_TOKEN:
+        mbl_tied_back(t, s->words, &s->decoder_bias, &s->normed, dy, &s->d[1]);
+        mbl_norm_back(t, &s->transform_norm, &s->transformed, &s->statistics, &s->d[1], &s->d[2]);
+        mbl_activate_back(t, s->f, &s->transform_before, &s->d[2]);
+        mbl_linear_back(t, &s->transform, x, 0, &s->d[2], &s->d[0], false);
+        return;
+    case MBL_TOKEN_CLASSES:
+        mbl_linear_back(t, &s->classifier, x, 0, dy, &s->d[0], false);
+        mbl_drop(t, s->head_dropout, SITE_HEAD, &s->d[0]);
+        return;
+    default:
+        mbl_linear_back(t, &s->classifier, &s->pooled, 0, dy, &s->dpooled, false);
+        mbl_drop(t, s->head_dropout, SITE_HEAD, &s->dpooled);
+        mbl_activate_back(t, MBK_TANH, &s->pooled_before, &s->dpooled);
+        mbl_zero(t, &s->d[0]);
+        mbl_linear_back(t, &s->pooler, &first, stride, &s->dpooled, &dfirst, false);
+    }
+}
+
+/* d[0] holds the gradient of the layer's output, and that of its input when done. */
+static void backward_layer(struct mbl_maths *t, const struct bert *s, const struct layer *l, int64_t i, const struct mbk_tensor *x) {
+    const struct mbk_tensor *d = s->d;
+    mbl_norm_back(t, &l->norm, &l->kept.sum2, &l->kept.statistics2, &d[0], &d[1]);
+    mbl_join_back(t, &l->narrow, &l->kept.wide, s->dropout, site(i, 2), &d[1], &d[2], &s->dwide);
+    mbl_activate_back(t, s->f, &l->kept.before, &s->dwide);
+    mbl_linear_back(t, &l->widen, &l->kept.h, 0, &s->dwide, &d[1], true);
+    mbl_norm_back(t, &l->attention_norm, &l->kept.sum1, &l->kept.statistics1, &d[1], &d[0]);
+    mbl_join_back(t, &l->join, &l->kept.seen, s->dropout, site(i, 1), &d[0], &d[2], &d[1]);
+    mbl_attention_back(t, &s->heads, site(i, 0), &l->kept.q, &l->kept.k, &l->kept.v, &l->kept.seen, &l->kept.lse, &d[1], &s->dq, &s->dk, &s->dv);
+    mbl_linear_back(t, &l->query, x, 0, &s->dq, &d[0], true);
+    mbl_linear_back(t, &l->key, x, 0, &s->dk, &d[0], true);
+    mbl_linear_back(t, &l->value, x, 0, &s->dv, &d[0], true);
+}
+
+static void backward_embeddings(struct mbl_maths *t, struct bert *s) {
+    mbl_drop(t, s->dropout, SITE_EMBEDDINGS, &s->d[0]);
+    mbl_norm_back(t, &s->embedding_norm, &s->sum0, &s->statistics0, &s->d[0], &s->d[1]);
+    if (t->b->types.data) mbl_embed_back(t, s->types, &t->b->types, &s->d[1]);
+    else mbl_add_row_back(t, s->types, &s->d[1]);
+    mbl_positions_back(t, s->positions, &s->d[1]);
+    mbl_embed_back(t, s->words, &t->b->ids, &s->d[1]);
+}
+
+static int backward(struct mbl_model *m, const struct mbl_batch *b, const struct mbk_tensor *doutputs, struct mbl_error *e) {
+    struct bert *s = m->state;
+    if (m->problem == MBL_EMBEDDING) return mbl_error_set(e, "a model of embeddings has nothing to learn by");
+    struct mbl_maths t = {.m = m, .b = b, .e = e};
+    backward_head(&t, s, input_of(s, s->layers), doutputs);
+    for (int64_t i = s->layers; i-- > 0;) backward_layer(&t, s, &s->layer[i], i, input_of(s, i));
+    backward_embeddings(&t, s);
+    return mbl_maths_end(&t);
+}
+
+static const char *const fields[] = {"problem", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                                     "intermediate_size", "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob",
+                                     "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "initializer_range",
+                                     "classifier_dropout", "pad_token_id", NULL};
+
+const struct mbl_architecture mbl_bert = {.kind = "bert",
+                                          .model_type = "bert",
+                                          .class_name = "Bert",
+                                          .takes = MBL_TAKES_TOKENS,
+                                          .usual = MBL_MASKED_TOKEN,
+                                          .fields = fields,
+                                          .configure = configure,
+                                          .reserve_tokens = reserve_tokens,
+                                          .forward = forward,
+                                          .backward = backward,
+                                          .release = release};
