@@ -74,7 +74,9 @@ static bool open_client(struct jobserver *j) {
     int n = count ? atoi(count) : 0;
     if (n > 0 && n < TOKENS_MOST) j->jobs = n;
     j->client = true;
-    j->makeflags = mem_strdup(flags);
+    /* The rest of make's flags, variables set on its command line above all, are nothing that a step may depend on unseen. */
+    if (strncmp(auth, "fifo:", 5)) j->makeflags = mem_printf(" -j%d --jobserver-auth=%d,%d", j->jobs, j->read_fd, j->write_fd);
+    else j->makeflags = mem_printf(" -j%d --jobserver-auth=%.*s", j->jobs, (int)strcspn(auth, " "), auth);
     return true;
 }
 
