@@ -1,5 +1,6 @@
 -- train.lua: train "teacher" { data = digits, model = cnn { … }, optimizer = adamw { … }, epochs = 30, … }
 -- `data` is a dataset with parts train and val, or a table { train = …, val = … } of files. log = "path" keeps a line an epoch.
+-- Models of tokens also take text = "column", max_length, and tokenizer = a path, bpe { … } or wordpiece { … }.
 
 -- The inputs train and val out of a rule's `data`; also what `distill` takes.
 function training_inputs(kind, name, data)
@@ -18,13 +19,33 @@ function training_inputs(kind, name, data)
   return { train = data.train, val = data.val }
 end
 
+-- `tokenizer` is a path or an artifact, which becomes an input, or bpe { … } or wordpiece { … }, which stays among the parameters.
+function tokenizer_input(taken, params)
+  local given = taken.tokenizer
+  if type(given) == "table" and not is_artifact(given) and given.kind then
+    params.tokenizer = given
+    return nil
+  end
+  return given
+end
+
+-- A column may stand alone: text = "review".
+function text_columns(params)
+  if type(params.text) == "string" then params.text = { params.text } end
+  return params
+end
+
 train = rule("train", function(name, t)
-  local taken, params = split(t, { "data", "log" })
+  if t.model == nil then fail("train \"%s\": model is missing: mlp { … }, cnn { … }, encoder { … } or decoder { … }", name) end
+  if is_artifact(t.model) then return finetune(name)(t) end
+  local taken, params = split(t, { "data", "log", "tokenizer" })
+  local inputs = training_inputs("train", name, taken.data)
+  inputs.tokenizer = tokenizer_input(taken, params)
   local made = step(name)(with_common(taken, {
     plugin = "train",
-    inputs = training_inputs("train", name, taken.data),
+    inputs = inputs,
     outputs = { model = "build/" .. name, log = taken.log },
-    params = params,
+    params = text_columns(params),
   }))
   return taken.log and made.model or made
 end)

@@ -4,15 +4,18 @@
 #include "lib/train_params.h"
 
 static int run_distill(const struct mb_host *host, struct mb_run *run) {
-    return mbl_train_run(host, run, true);
+    return mbl_train_run(host, run, MBL_DISTILL);
 }
 
 static const struct mb_role roles[] = {
     {.name = "teacher", .flags = MB_INPUT | MB_FOLDER, .kind = "model", .help = "the model to learn from, made for the same data"},
     MBL_TRAIN_ROLES,
+    MBL_TOKENIZER_ROLE,
     {0}};
 
-static const struct mb_param params[] = {MBL_TRAIN_PARAMS,
+static const struct mb_param params[] = {MBL_MODEL_PARAM,
+                                         MBL_TRAIN_PARAMS,
+                                         MBL_TOKENIZER_PARAM,
                                          {.name = "temperature",
                                           .type = MB_FLOAT,
                                           .deflt = "2",

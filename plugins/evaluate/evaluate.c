@@ -13,11 +13,14 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#define TOKENS_AT_ONCE 16384      /* rows times their length, of a batch of texts */
+
 struct subject {                 /* a model on the data */
     struct mbk *k;
     struct mbl_model *model;
     struct mbl_feed feed;
-    float *answers;
+    float *answers;              /* NULL where the model answers to each token */
+    int64_t batch;
     struct mbl_arena arena;
     struct mbl_scores scores;
     int64_t size;
@@ -38,18 +41,39 @@ static void close_subject(struct subject *s) {
     *s = (struct subject){0};
 }
 
+/* The model's answers to `count` rows from `first` on, whatever becomes of them. */
+static int answer(struct subject *s, int64_t first, int64_t count, int64_t batch, struct mbl_token_score *sums, struct mbl_error *e) {
+    if (!s->answers) return mbl_feed_judge(s->model, &s->feed, first, count, batch, sums, e);
+    return mbl_predict(s->model, &s->feed, first, count, batch, s->answers, e);
+}
+
+static int score(struct subject *s, struct mbl_error *e) {
+    const struct mbl_model *m = s->model;
+    struct mbl_token_score sums;
+    if (answer(s, 0, s->feed.rows, s->batch, &sums, e)) return -1;
+    if (!s->answers) return mbl_score_tokens(m->problem, s->feed.rows, sums.tokens, sums.hits, sums.loss, &s->scores, e);
+    return mbl_score(m->problem, m->schema.class_count, s->feed.rows, s->answers, s->feed.data.labels, s->feed.data.targets, &s->arena,
+                     &s->scores, e);
+}
+
 static int judge(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *folder, struct mbl_error *e) {
     const char *data = host->input_path(run, "data", 0);
     void *answers;
     if (mbl_model_load_on(host->device(run), host->cpus(run), folder, &s->k, &s->model, e)) return -1;
+    if (s->model->problem == MBL_EMBEDDING)
+        return mbl_error_set(e, "%s has no head: it gives vectors, which nothing here can be judged by; fine-tune it first", folder);
     if (mbl_feed_open(&s->feed, s->model, data, e)) return mbl_error_wrap(e, "%s", folder);
-    if (mbl_try_alloc(&answers, (uint64_t)s->feed.rows * (uint64_t)s->model->outputs, sizeof(float), "the answers", e)) return -1;
-    s->answers = answers;
-    if (mbl_predict(s->model, &s->feed, 0, s->feed.rows, host->param_int(run, "batch"), s->answers, e) ||
-        mbl_score(s->model->problem, s->model->schema.class_count, s->feed.rows, s->answers, s->feed.data.labels, s->feed.data.targets,
-                  &s->arena, &s->scores, e))
-        return mbl_error_wrap(e, "%s", folder);
-    return mbl_model_size(folder, &s->size, e);
+    int64_t longest = s->feed.tokens.longest, most = longest ? TOKENS_AT_ONCE / longest : INT64_MAX;
+    s->batch = host->param_int(run, "batch");
+    if (s->batch > most) s->batch = most > 0 ? most : 1;
+    if (!mbl_problem_per_token(s->model->problem)) {
+        if (mbl_try_alloc(&answers, (uint64_t)s->feed.rows * (uint64_t)s->model->outputs, sizeof(float), "the answers", e)) return -1;
+        s->answers = answers;
+    }
+    if (s->feed.tokens.cut)
+        host->log(run, MB_WARN, "%s: %lld of %lld texts are longer than %lld tokens and were cut", folder, (long long)s->feed.tokens.cut,
+                  (long long)s->feed.rows, (long long)longest);
+    return score(s, e) ? mbl_error_wrap(e, "%s", folder) : mbl_model_size(folder, &s->size, e);
 }
 
 static struct mbl_json *describe(struct subject *s) {
@@ -76,14 +100,15 @@ static int by_value(const void *a, const void *b) {
 }
 
 static int measure(const struct mb_host *host, struct mb_run *run, struct subject *s, struct speed *out, struct mbl_error *e) {
-    int64_t n = host->param_int(run, "timed"), batch = host->param_int(run, "batch");
+    int64_t n = host->param_int(run, "timed");
+    struct mbl_token_score sums;
     double *times = mbl_alloc((size_t)n * sizeof *times), start = now_ms();
-    int status = mbl_predict(s->model, &s->feed, 0, s->feed.rows, batch, s->answers, e);
+    int status = answer(s, 0, s->feed.rows, s->batch, &sums, e);
     out->batch_ms = (now_ms() - start) / (double)s->feed.rows;
     out->timed = n;
     for (int64_t i = 0; i < n && !status; i++) {
         start = now_ms();
-        status = mbl_predict(s->model, &s->feed, i % s->feed.rows, 1, 1, s->answers, e);
+        status = answer(s, i % s->feed.rows, 1, 1, &sums, e);
         times[i] = now_ms() - start;
     }
     qsort(times, (size_t)n, sizeof *times, by_value);
@@ -108,7 +133,7 @@ static int report_speed(const struct mb_host *host, struct mb_run *run, struct s
     mbl_json_set(a, t, "latency_ms", mbl_json_float(a, speed.latency_ms));
     mbl_json_set(a, t, "latency_p99_ms", mbl_json_float(a, speed.latency_p99_ms));
     mbl_json_set(a, t, "batch_ms_per_row", mbl_json_float(a, speed.batch_ms));
-    mbl_json_set(a, t, "batch", mbl_json_int(a, host->param_int(run, "batch")));
+    mbl_json_set(a, t, "batch", mbl_json_int(a, s->batch));
     mbl_json_set(a, t, "timed", mbl_json_int(a, speed.timed));
     mbl_json_set(a, t, "peak_memory_bytes", mbl_json_float(a, peak));
     mbl_json_set(a, t, "device", mbl_json_string(a, mbk_device(s->k)));
@@ -165,7 +190,7 @@ static const struct mb_role roles[] = {
     {0}};
 
 static const struct mb_param params[] = {
-    {.name = "batch", .type = MB_INT, .deflt = "256", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows at a time"},
+    {.name = "batch", .type = MB_INT, .deflt = "256", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows at a time; of texts fewer, if they are long"},
     {.name = "timed", .type = MB_INT, .flags = MB_UNKEYED, .deflt = "200", .least = 1, .most = 1e6, .unit = "rows",
      .help = "how many single rows are timed for the latency"},
     {0}};

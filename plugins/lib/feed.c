@@ -34,21 +34,57 @@ static int standardize_targets(struct mbl_feed *f, const struct mbl_schema *s, s
     return 0;
 }
 
+/* What a model of tokens was made for, against what the data have: its labels alone, since it reads columns by name. */
+static int check_labels(const struct mbl_feed *f, const struct mbl_model *m, struct mbl_error *e) {
+    const struct mbl_schema *mine = &m->schema, *theirs = &f->data.schema;
+    if (mbl_problem_per_token(m->problem) || m->problem == MBL_EMBEDDING) return 0;
+    if (m->problem == MBL_VALUES)
+        return theirs->task == MBL_REGRESSION ? 0 : mbl_error_set(e, "the model gives numbers; these data have no numbers as labels");
+    if (theirs->task != MBL_CLASSIFICATION) return mbl_error_set(e, "the model gives classes; these data have no classes as labels");
+    if (mine->class_count != theirs->class_count)
+        return mbl_error_set(e, "the model knows %zu classes, these data have %zu", mine->class_count, theirs->class_count);
+    for (size_t i = 0; i < mine->class_count; i++)
+        if (strcmp(mine->classes[i], theirs->classes[i]))
+            return mbl_error_set(e, "class %zu is \"%.100s\" to the model and \"%.100s\" in these data", i, mine->classes[i],
+                                 theirs->classes[i]);
+    return 0;
+}
+
+static int bind_tokens(struct mbl_feed *f, struct mbl_model *m, struct mbl_error *e) {
+    struct mbl_texts *x = m->texts;
+    if (!x) return mbl_error_set(e, "the model's folder has no tokenizer: tokenizer.json, or vocab.txt, or vocab.json with merges.txt");
+    if ((int64_t)mbl_tokenizer_size(x->tokenizer) > m->vocabulary)
+        return mbl_error_set(e, "the tokenizer has ids up to %zu, the model takes %lld", mbl_tokenizer_size(x->tokenizer) - 1,
+                             (long long)m->vocabulary);
+    if (x->length > m->longest)
+        return mbl_error_set(e, "max_length is %lld, but the model takes rows of at most %lld tokens", (long long)x->length,
+                             (long long)m->longest);
+    if (check_labels(f, m, e) || mbl_tokens_open(&f->tokens, x, &f->data, m->problem, x->length ? x->length : m->longest, e)) return -1;
+    f->rows = f->tokens.rows;
+    return 0;
+}
+
 int mbl_feed_bind(struct mbl_feed *f, struct mbl_model *m, struct mbl_error *e) {
     const struct mbl_schema *s = &m->schema;
-    if (mbl_schema_compatible(s, &f->data.schema, e)) return mbl_error_wrap(e, "these data aren't what the model takes");
+    bool tokens = m->architecture->takes == MBL_TAKES_TOKENS;
     if (!f->rows) return mbl_error_set(e, "part \"%s\" has no rows", f->data.part);
-    if (m->problem == MBL_VALUES ? !f->data.targets : !f->data.labels) return mbl_error_set(e, "part \"%s\" has no labels", f->data.part);
-    void *scaled;
-    if (mbl_try_alloc(&scaled, (uint64_t)f->rows * s->features, sizeof(float), "the scaled features", e)) return -1;
-    f->scaled = scaled;
+    if (tokens ? bind_tokens(f, m, e) : mbl_schema_compatible(s, &f->data.schema, e))
+        return mbl_error_wrap(e, "these data aren't what the model takes");
     f->model = m;
-    if (scale_features(f, s, e)) return -1;
+    if (mbl_problem_per_token(m->problem)) return 0;
+    if (m->problem == MBL_VALUES ? !f->data.targets : !f->data.labels) return mbl_error_set(e, "part \"%s\" has no labels", f->data.part);
+    if (!tokens) {
+        void *scaled;
+        if (mbl_try_alloc(&scaled, (uint64_t)f->rows * s->features, sizeof(float), "the scaled features", e)) return -1;
+        f->scaled = scaled;
+        if (scale_features(f, s, e)) return -1;
+    }
     return m->problem == MBL_VALUES ? standardize_targets(f, s, e) : 0;
 }
 
 int mbl_feed_upload(struct mbl_feed *f, struct mbl_error *e) {
     struct mbk *k = f->model->k;
+    if (!f->scaled) return 0;
     f->x = mbk_tensor2(NULL, MBK_F32, f->rows, (int64_t)f->model->schema.features);
     f->x.data = mbk_alloc(k, mbk_bytes(&f->x));
     if (!f->x.data) return mbl_error_set(e, "no memory for part \"%s\" (%zu bytes)", f->data.part, mbk_bytes(&f->x));
@@ -67,28 +103,113 @@ int mbl_feed_open(struct mbl_feed *f, struct mbl_model *m, const char *path, str
     return mbl_error_wrap(e, "%s", path);
 }
 
+static void release_batch(struct mbl_feed *f) {
+    for (size_t i = 0; i < sizeof f->batch / sizeof *f->batch; i++) {
+        if (f->batch[i].data) mbk_free(f->model->k, f->batch[i].data);
+        f->batch[i].data = NULL;
+    }
+    free(f->staging);
+    f->staging = NULL;
+    f->room = 0;
+}
+
 void mbl_feed_close(struct mbl_feed *f) {
+    release_batch(f);
     if (f->x.data) mbk_free(f->model->k, f->x.data);
     free(f->targets);
     free(f->scaled);
+    mbl_tokens_close(&f->tokens);
     mbl_dataset_close(&f->data);
     memset(f, 0, sizeof *f);
 }
 
-int mbl_predict(struct mbl_model *m, const struct mbl_feed *f, int64_t first, int64_t count, int64_t batch, float *out,
-                struct mbl_error *e) {
+/* -- batches */
+
+enum { IDS, TYPES, LENGTHS, LABELS, FIGURES };
+
+int mbl_feed_reserve(struct mbl_feed *f, int64_t rows, struct mbl_error *e) {
+    void *staging;
+    if (f->model->architecture->takes != MBL_TAKES_TOKENS || rows <= f->room) return 0;
+    release_batch(f);
+    int64_t cells = rows * f->tokens.longest;
+    bool per_token = mbl_problem_per_token(f->model->problem);
+    if (mbl_try_alloc(&staging, 2 * (uint64_t)cells + (uint64_t)rows, sizeof(int32_t), "a batch", e)) return -1;
+    f->staging = staging;
+    for (int i = 0; i < (per_token ? FIGURES + 1 : LABELS); i++) {
+        if (i == TYPES && !f->tokens.types) continue;
+        f->batch[i] = mbk_tensor1(NULL, MBK_I32, i == LENGTHS ? rows : i == FIGURES ? 2 * cells : cells);
+        f->batch[i].data = mbk_alloc(f->model->k, mbk_bytes(&f->batch[i]));
+        if (!f->batch[i].data) return mbl_error_set(e, "no memory for a batch of %lld rows", (long long)rows);
+    }
+    f->room = rows;
+    return 0;
+}
+
+int mbl_feed_batch(struct mbl_feed *f, const int32_t *order, int64_t first, int64_t rows, struct mbl_batch *b, struct mbl_error *e) {
+    struct mbk *k = f->model->k;
+    if (f->model->architecture->takes != MBL_TAKES_TOKENS) {
+        b->x = mbk_rows(&f->x, first, rows);
+        return 0;
+    }
+    int64_t width = mbl_tokens_width(&f->tokens, order, first, rows), cells = rows * width;
+    int32_t *ids = f->staging, *types = ids + cells, *lengths = types + cells;
+    b->ids = mbk_tensor2(f->batch[IDS].data, MBK_I32, rows, width);
+    b->types = mbk_tensor2(f->batch[TYPES].data, MBK_I32, rows, width);
+    b->lengths = mbk_tensor1(f->batch[LENGTHS].data, MBK_I32, rows);
+    mbl_tokens_fill(&f->tokens, order, first, rows, width, ids, b->types.data ? types : NULL, lengths);
+    if (mbk_write(k, b->ids.data, ids, mbk_bytes(&b->ids)) || (b->types.data && mbk_write(k, b->types.data, types, mbk_bytes(&b->types))) ||
+        mbk_write(k, b->lengths.data, lengths, mbk_bytes(&b->lengths)))
+        return mbl_kernel_failed(k, "a batch", e);
+    return 0;
+}
+
+/* -- answers */
+
+int mbl_predict(struct mbl_model *m, struct mbl_feed *f, int64_t first, int64_t count, int64_t batch, float *out, struct mbl_error *e) {
     if (batch > count) batch = count;
-    if (m->architecture->reserve(m, batch, false, e)) return -1;
+    if (mbl_model_reserve(m, batch, f->tokens.longest, false, e) || mbl_feed_reserve(f, batch, e)) return -1;
     for (int64_t done = 0; done < count;) {
         int64_t rows = count - done < batch ? count - done : batch;
-        struct mbl_batch b = {.x = mbk_rows(&f->x, first + done, rows)};
+        struct mbl_batch b = {0};
         struct mbk_tensor outputs;
-        if (m->architecture->forward(m, &b, &outputs, e)) return -1;
+        if (mbl_feed_batch(f, NULL, first + done, rows, &b, e) || m->architecture->forward(m, &b, &outputs, e)) return -1;
         if (mbk_read(m->k, out + done * m->outputs, outputs.data, mbk_bytes(&outputs)))
             return mbl_kernel_failed(m->k, "reading answers", e);
         done += rows;
     }
     if (m->problem == MBL_VALUES)
         for (int64_t i = 0; i < count * m->outputs; i++) out[i] = (float)(out[i] * m->schema.target_deviation + m->schema.target_mean);
+    return 0;
+}
+
+int mbl_feed_judge(struct mbl_model *m, struct mbl_feed *f, int64_t first, int64_t count, int64_t batch, struct mbl_token_score *out,
+                   struct mbl_error *e) {
+    struct mbk *k = m->k;
+    *out = (struct mbl_token_score){0};
+    if (batch > count) batch = count;
+    if (mbl_model_reserve(m, batch, f->tokens.longest, false, e) || mbl_feed_reserve(f, batch, e)) return -1;
+    for (int64_t done = 0; done < count;) {
+        int64_t rows = count - done < batch ? count - done : batch;
+        struct mbl_batch b = {0};
+        struct mbk_tensor outputs;
+        if (mbl_feed_batch(f, NULL, first + done, rows, &b, e) || m->architecture->forward(m, &b, &outputs, e)) return -1;
+        int64_t width = b.ids.shape[1], cells = rows * width;
+        out->tokens += mbl_tokens_labels(&f->tokens, NULL, first + done, rows, width, f->staging);
+        struct mbk_tensor labels = mbk_tensor1(f->batch[LABELS].data, MBK_I32, cells),
+                          losses = mbk_tensor1(f->batch[FIGURES].data, MBK_F32, cells),
+                          guesses = mbk_tensor1((char *)f->batch[FIGURES].data + mbk_bytes(&losses), MBK_I32, cells);
+        const int32_t *wanted = f->staging, *guessed = f->staging + cells;
+        if (mbk_write(k, labels.data, f->staging, mbk_bytes(&labels)) || mbk_cross_entropy(k, &outputs, &labels, 0, 1, &losses, NULL) ||
+            mbk_argmax(k, &outputs, &guesses) || mbk_read(k, f->staging + cells, guesses.data, mbk_bytes(&guesses)))
+            return mbl_kernel_failed(k, "judging tokens", e);
+        for (int64_t i = 0; i < cells; i++) out->hits += wanted[i] != MBL_NO_LABEL && wanted[i] == guessed[i];
+        if (mbk_read(k, f->staging, losses.data, mbk_bytes(&losses))) return mbl_kernel_failed(k, "judging tokens", e);
+        for (int64_t i = 0; i < cells; i++) {
+            float loss;
+            memcpy(&loss, &f->staging[i], sizeof loss);
+            out->loss += (double)loss;
+        }
+        done += rows;
+    }
     return 0;
 }

@@ -153,6 +153,17 @@ int mbl_score(enum mbl_problem problem, size_t class_count, int64_t rows, const 
     return 0;
 }
 
+int mbl_score_tokens(enum mbl_problem problem, int64_t rows, int64_t tokens, int64_t hits, double loss_sum, struct mbl_scores *out,
+                     struct mbl_error *e) {
+    *out = (struct mbl_scores){.problem = problem, .rows = rows, .tokens = tokens};
+    if (!tokens) return mbl_error_set(e, "there is no token to judge by");
+    if (!isfinite(loss_sum)) return mbl_error_set(e, "the model's answers are no finite numbers");
+    out->loss = loss_sum / (double)tokens;
+    out->perplexity = exp(out->loss);
+    out->accuracy = (double)hits / (double)tokens;
+    return 0;
+}
+
 void mbl_score_brief(enum mbl_problem problem, size_t class_count, int64_t rows, const float *outputs, const int32_t *labels,
                      const float *targets, double *loss, double *score) {
     *loss = *score = 0;
@@ -177,14 +188,19 @@ void mbl_score_brief(enum mbl_problem problem, size_t class_count, int64_t rows,
 
 /* -- names: one table for files, records and messages */
 
-enum where { CLASSIFIED = 1 << MBL_CLASSES | 1 << MBL_BINARY, TWO = 1 << MBL_BINARY, VALUES = 1 << MBL_VALUES };
+enum where {
+    CLASSIFIED = 1 << MBL_CLASSES | 1 << MBL_BINARY,
+    TWO = 1 << MBL_BINARY,
+    VALUES = 1 << MBL_VALUES,
+    LANGUAGE = 1 << MBL_NEXT_TOKEN | 1 << MBL_MASKED_TOKEN
+};
 static const struct {
     const char *name;
     size_t offset;
     unsigned problems;
 } figures[] = {
 #define FIGURE(name, problems) {#name, offsetof(struct mbl_scores, name), problems}
-    FIGURE(accuracy, CLASSIFIED),
+    FIGURE(accuracy, CLASSIFIED | LANGUAGE),
     FIGURE(precision_macro, CLASSIFIED),
     FIGURE(recall_macro, CLASSIFIED),
     FIGURE(f1_macro, CLASSIFIED),
@@ -201,6 +217,8 @@ static const struct {
     FIGURE(rmse, VALUES),
     FIGURE(mae, VALUES),
     FIGURE(r2, VALUES),
+    FIGURE(loss, LANGUAGE),
+    FIGURE(perplexity, LANGUAGE),
 #undef FIGURE
 };
 
@@ -224,7 +242,8 @@ struct mbl_json *mbl_scores_json(const struct mbl_scores *s, const struct mbl_sc
     struct mbl_json *t = mbl_json_table(a);
     mbl_scores_each(s, set_figure, &(struct to_json){a, t});
     mbl_json_set(a, t, "rows", mbl_json_int(a, s->rows));
-    if (s->problem == MBL_VALUES) return t;
+    if (LANGUAGE >> s->problem & 1) mbl_json_set(a, t, "tokens", mbl_json_int(a, s->tokens));
+    if (!(CLASSIFIED >> s->problem & 1)) return t;
     struct mbl_json *classes = mbl_json_table(a), *matrix = mbl_json_list(a), *names = mbl_json_list(a);
     for (size_t c = 0; c < s->class_count; c++) {
         struct mbl_json *k = mbl_json_table(a), *row = mbl_json_list(a);

@@ -26,12 +26,19 @@ struct mbl_scores {
     double auc;                        /* MBL_BINARY: area under the ROC curve of the second class; NaN if one class is missing */
     /* regression */
     double mse, rmse, mae, r2;         /* r2: NaN if all targets are alike */
+    /* language modelling: over the tokens that count; accuracy is that of the likeliest token */
+    int64_t tokens;
+    double loss, perplexity;           /* mean negative log-likelihood in nats, and e to this power */
 };
 
 /* Scores `rows` answers: logits [rows, class_count], or [rows] of the second class (MBL_BINARY), against labels; values [rows] against
  * targets. Arrays are put into `arena`. Fails if an answer is no finite number. */
 MBL_EXPORT int mbl_score(enum mbl_problem problem, size_t class_count, int64_t rows, const float *outputs, const int32_t *labels,
                          const float *targets, struct mbl_arena *arena, struct mbl_scores *out, struct mbl_error *e);
+
+/* The same of a language model, from sums over its tokens. Fails if there are none, or the loss is no finite number. */
+MBL_EXPORT int mbl_score_tokens(enum mbl_problem problem, int64_t rows, int64_t tokens, int64_t hits, double loss_sum, struct mbl_scores *out,
+                                struct mbl_error *e);
 
 /* Just the loss (mean negative log-likelihood, or mean squared error) and the score (accuracy, or R², 0 where there is none), for the
  * epochs of a training; allocates nothing. */

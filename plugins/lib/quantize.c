@@ -63,7 +63,7 @@ static float activation_scale(const struct seen *s, double percentile) {
     return s->most / 127;
 }
 
-static int calibrate(struct mbl_model *m, const struct mbl_feed *f, int64_t batch, struct watcher *w, struct mbl_error *e) {
+static int calibrate(struct mbl_model *m, struct mbl_feed *f, int64_t batch, struct watcher *w, struct mbl_error *e) {
     void *answers;
     if (mbl_try_alloc(&answers, (uint64_t)f->rows * (uint64_t)m->outputs, sizeof(float), "calibration", e)) return -1;
     w->observer.input = watch_input;
@@ -140,7 +140,7 @@ static int create_int8(struct mbl_model *m, struct mbl_model **out, struct mbl_e
     return status;
 }
 
-int mbl_quantize(struct mbl_model *m, const struct mbl_feed *f, const struct mbl_quantize_options *o, struct mbl_model **out,
+int mbl_quantize(struct mbl_model *m, struct mbl_feed *f, const struct mbl_quantize_options *o, struct mbl_model **out,
                  struct mbl_quantize_report *report, struct mbl_error *e) {
     struct watcher w = {.layers = NULL};
     struct error_sum sum = {0, 0};

@@ -16,7 +16,7 @@ struct mbl_quantize_report {
 
 /* Makes an int8 copy of `m`, which is float32. Symmetric: weights with a scale for each output channel, activations with one a layer,
  * measured on `calibrate` (bound to m). */
-MBL_EXPORT int mbl_quantize(struct mbl_model *m, const struct mbl_feed *calibrate, const struct mbl_quantize_options *o,
+MBL_EXPORT int mbl_quantize(struct mbl_model *m, struct mbl_feed *calibrate, const struct mbl_quantize_options *o,
                             struct mbl_model **out, struct mbl_quantize_report *report, struct mbl_error *e);
 
 #endif

@@ -1,4 +1,4 @@
-/* train.h: training: the options, one step, and the loop that the steps `train` and `distill` share.
+/* train.h: training: the options, one step, and the loop that the steps `train`, `finetune` and `distill` share.
  *
  * A trainer owns everything that changes from step to step, all of it on the model's device and none of it allocated after the first step.
  * What chance decides (order, dropout, starting weights) follows from the seed and from counters alone, so a trainer whose weights, moments
@@ -24,6 +24,7 @@ struct mbl_train_options {
     double factor;               /* stepwise: times this … */
     int64_t every;               /* … each so many epochs */
     int64_t epochs, batch;
+    int64_t accumulate;          /* a batch goes through the model in so many pieces, whose gradients add up */
     uint64_t seed;
     double label_smoothing;
     double clip;                 /* of the gradient's norm; 0: none */
@@ -45,7 +46,7 @@ MBL_EXPORT double mbl_learning_rate(const struct mbl_train_options *o, int64_t s
 MBL_EXPORT void mbl_shuffle(uint64_t seed, int64_t epoch, int64_t n, int32_t *out);
 
 /* What seeds chance for one purpose, so that no two purposes share numbers. */
-enum mbl_purpose { MBL_FOR_WEIGHTS = 1, MBL_FOR_ORDER, MBL_FOR_DROPOUT, MBL_FOR_IMAGES };
+enum mbl_purpose { MBL_FOR_WEIGHTS = 1, MBL_FOR_ORDER, MBL_FOR_DROPOUT, MBL_FOR_IMAGES, MBL_FOR_BUCKETS, MBL_FOR_MASKS };
 MBL_EXPORT uint64_t mbl_seed_for(uint64_t seed, enum mbl_purpose purpose);
 
 /* One image as an epoch sees it, scaled; `raw` and `out` have the schema's shape. */
@@ -56,14 +57,29 @@ struct mbl_epoch {               /* figures of one epoch */
     double loss, score;          /* score: accuracy, or R² */
 };
 
+/* What goes through the model at once: rows of the epoch's order. Its entries, one a row or one a token, padding included, lie side by side
+ * in the arrays of an epoch, from `at` on. */
+struct mbl_piece {
+    int64_t first, rows;
+    int64_t width;               /* tokens of a row; 1 for features */
+    int64_t at, entries;
+    int64_t counted;             /* entries that have a label */
+};
+
 struct mbl_trainer {
     struct mbl_model *model;
     struct mbl_feed *train;
     struct mbl_train_options options;
-    const float *teacher;        /* host, [rows, outputs]: its logits, or values standardized as the targets are; NULL: no distillation */
+    const float *teacher;        /* host, [rows, outputs]: its logits, or values standardized as the targets are; NULL: no distillation … */
+    struct mbl_model *teacher_model; /* … or, of models that answer to each token, the teacher itself, on the same stream: asked anew for each
+                                        piece, since all its answers would fit nowhere */
     struct mbk_parameter *parameters;
     int parameter_count;
     int64_t steps_per_epoch;
+    bool per_token;              /* labels, losses and predictions are of tokens; else of rows */
+    struct mbl_piece *pieces;    /* of this epoch */
+    int64_t piece_count, pieces_per_step, piece_rows; /* of a whole step; rows of a whole piece */
+    int64_t capacity, used;      /* entries: room for, and of this epoch */
     /* counters */
     int64_t epoch, position, step; /* finished epochs; rows done in this one; steps done */
     double best;                 /* of what is watched; the weights then are in `kept` */
@@ -90,7 +106,7 @@ MBL_EXPORT int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *
 MBL_EXPORT int mbl_trainer_step(struct mbl_trainer *t, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_end_epoch(struct mbl_trainer *t, struct mbl_epoch *out, struct mbl_error *e);
 /* Loss and score of the model as it is on another part. */
-MBL_EXPORT int mbl_trainer_validate(struct mbl_trainer *t, const struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e);
+MBL_EXPORT int mbl_trainer_validate(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_keep_best(struct mbl_trainer *t, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_restore_best(struct mbl_trainer *t, struct mbl_error *e);
 
@@ -100,11 +116,15 @@ MBL_EXPORT int mbl_trainer_restore_best(struct mbl_trainer *t, struct mbl_error 
 MBL_EXPORT int mbl_checkpoint_write(struct mbl_trainer *t, const char *folder, const char *log, struct mbl_error *e);
 MBL_EXPORT int mbl_checkpoint_read(struct mbl_trainer *t, const char *folder, struct mbl_buf *log, struct mbl_error *why);
 
-/* The whole of a step `train`, or `distill` where the role "teacher" has an input: roles train, val, model, log. */
-MBL_EXPORT int mbl_train_run(const struct mb_host *host, struct mb_run *run, bool distill);
-/* The steps' check: parameters against each other. */
+/* What a step adds to training: `train` starts from nothing, `distill` has an input of role "teacher", `finetune` one of role "base". */
+enum mbl_training { MBL_TRAIN, MBL_DISTILL, MBL_FINETUNE };
+
+/* The whole of such a step: roles train, val, tokenizer, model, log. */
+MBL_EXPORT int mbl_train_run(const struct mb_host *host, struct mb_run *run, enum mbl_training kind);
+/* The steps' checks: parameters against each other. */
 MBL_EXPORT int mbl_train_check(const struct mb_host *host, struct mb_run *run);
+MBL_EXPORT int mbl_finetune_check(const struct mb_host *host, struct mb_run *run);
 /* Reads the parameters that MBL_TRAIN_PARAMS (train_params.h) declares. */
-int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, bool distill, struct mbl_train_options *out);
+int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, enum mbl_training kind, struct mbl_train_options *out);
 
 #endif

@@ -19,7 +19,7 @@ static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const schedules[] = {"constant", "cosine", "linear", "step", NULL};
 static const char *const watchables[] = {"val_loss", "val_accuracy", "val_r2", NULL};
 
-int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, bool distill, struct mbl_train_options *o) {
+int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, enum mbl_training kind, struct mbl_train_options *o) {
     memset(o, 0, sizeof *o);
     o->optimizer = (enum mbl_optimizer)choice(host, run, "optimizer.kind", optimizers);
     o->lr = host->param_float(run, "optimizer.lr");
@@ -36,6 +36,7 @@ int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, bool 
     o->factor = host->param_float(run, "schedule.factor");
     o->epochs = host->param_int(run, "epochs");
     o->batch = host->param_int(run, "batch");
+    o->accumulate = host->param_int(run, "accumulate");
     o->seed = (uint64_t)host->param_int(run, "seed");
     o->clip = host->param_float(run, "clip");
     o->balanced = !strcmp(host->param_string(run, "class_weights"), "balanced");
@@ -46,11 +47,13 @@ int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, bool 
         o->watched = (enum mbl_watched)choice(host, run, "early_stop.metric", watchables);
     }
     o->checkpoint_seconds = host->param_float(run, "checkpoint_every");
-    if (distill) {
+    if (kind == MBL_DISTILL) {
         o->temperature = host->param_float(run, "temperature");
         o->alpha = host->param_float(run, "alpha");
-    } else {
-        o->label_smoothing = host->param_float(run, "label_smoothing");
+        return 0;
+    }
+    o->label_smoothing = host->param_float(run, "label_smoothing");
+    if (kind == MBL_TRAIN) {
         o->shift = host->param_int(run, "augment.shift");
         o->mirror = host->param_bool(run, "augment.mirror");
     }
@@ -76,13 +79,27 @@ static int check_optimizer(const struct mb_host *host, struct mb_run *run) {
     return MB_OK;
 }
 
+static int check_texts(const struct mb_host *host, struct mb_run *run) {
+    size_t columns = host->param_count(run, "text");
+    if (columns > 2) return host->fail(run, "text: one column expected, or two for a pair; found %zu", columns);
+    if (host->param_int(run, "accumulate") > host->param_int(run, "batch"))
+        return host->fail(run, "accumulate: a batch of %lld rows can't go in %lld pieces", (long long)host->param_int(run, "batch"),
+                          (long long)host->param_int(run, "accumulate"));
+    return MB_OK;
+}
+
+int mbl_finetune_check(const struct mb_host *host, struct mb_run *run) {
+    int status = check_optimizer(host, run);
+    return status ? status : check_texts(host, run);
+}
+
 int mbl_train_check(const struct mb_host *host, struct mb_run *run) {
     struct mbl_arena arena = {0};
     struct mbl_error e;
     struct mbl_json *shape, *config;
     const char *text = host->param_json(run, "model");
     const struct mbl_schema any = {.json = mbl_json_null(&arena)};
-    int status = check_optimizer(host, run);
+    int status = mbl_finetune_check(host, run);
     if (status == MB_OK &&
         (mbl_json_parse(text, strlen(text), "model", &arena, &shape, &e) || mbl_model_config(shape, &any, &arena, &config, &e)))
         status = host->fail(run, "%s", e.text);

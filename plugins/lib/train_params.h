@@ -1,4 +1,4 @@
-/* train_params.h: the parameters that the steps `train` and `distill` share, as rows of their tables. train_options.c reads them.
+/* train_params.h: the parameters that the steps `train`, `finetune` and `distill` share, as rows of their tables. train_options.c reads them.
  *
  * Where a default depends on another parameter, the row has none and its help says what holds.
  */
@@ -7,11 +7,13 @@
 
 #include <mbuild/plugin.h>
 
-static const char *const mbl_model_kinds[] = {"mlp", "cnn", NULL};
+static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "gpt2", "llama", NULL};
 static const char *const mbl_activations[] = {"relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", NULL};
 static const char *const mbl_optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const mbl_schedules[] = {"constant", "cosine", "linear", "step", NULL};
 static const char *const mbl_watchables[] = {"val_loss", "val_accuracy", "val_r2", NULL};
+static const char *const mbl_tokenizer_kinds[] = {"bpe", "wordpiece", NULL};
+static const char *const mbl_token_problems[] = {"single_label_classification", "regression", "next_token", "masked_token", NULL};
 static const char *const mbl_weightings[] = {"none", "balanced", NULL};
 
 static const struct mb_param mbl_model_params[] = {
@@ -25,6 +27,46 @@ static const struct mb_param mbl_model_params[] = {
     {.name = "kernel", .type = MB_INT, .least = 1, .most = 31, .help = "cnn: size of the convolutions, odd; 3 if not said"},
     {.name = "pool", .type = MB_INT, .least = 1, .most = 31,
      .help = "cnn: size of the max pool behind each convolution, 1 for none; 2 if not said"},
+    /* Models of tokens, by the names that their config.json has. */
+    {.name = "problem", .type = MB_ENUM, .choices = mbl_token_problems,
+     .help = "models of tokens: what to learn; by the data's label, or without one masked_token (bert) or next_token, if not said"},
+    {.name = "vocab_size", .type = MB_INT, .least = 1, .most = 2147483647, .unit = "tokens", .help = "the tokenizer's if not said"},
+    {.name = "num_hidden_layers", .type = MB_INT, .least = 0, .most = 256, .help = "bert, llama: layers"},
+    {.name = "num_attention_heads", .type = MB_INT, .least = 1, .most = 65536, .help = "bert, llama: heads of attention"},
+    {.name = "num_key_value_heads", .type = MB_INT, .least = 1, .most = 65536, .help = "llama: heads of keys, each for several of queries"},
+    {.name = "hidden_size", .type = MB_INT, .least = 1, .most = 65536, .help = "bert, llama: width of a token"},
+    {.name = "intermediate_size", .type = MB_INT, .least = 1, .most = 65536, .help = "bert, llama: width between a layer's two products"},
+    {.name = "max_position_embeddings", .type = MB_INT, .least = 1, .most = 2147483647, .unit = "tokens", .help = "bert, llama: longest row"},
+    {.name = "hidden_act", .type = MB_STRING, .help = "bert, llama: activation"},
+    {.name = "hidden_dropout_prob", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "bert: of values"},
+    {.name = "attention_probs_dropout_prob", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "bert: of what is looked at"},
+    {.name = "classifier_dropout", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "bert: before the head"},
+    {.name = "type_vocab_size", .type = MB_INT, .least = 1, .most = 65536, .help = "bert: sorts of text in a row"},
+    {.name = "layer_norm_eps", .type = MB_FLOAT, .least = 0, .most = 1, .help = "bert: keeps the norms finite"},
+    {.name = "initializer_range", .type = MB_FLOAT, .least = 0, .most = 10, .help = "models of tokens: deviation of starting weights"},
+    {.name = "n_layer", .type = MB_INT, .least = 0, .most = 256, .help = "gpt2: layers"},
+    {.name = "n_head", .type = MB_INT, .least = 1, .most = 65536, .help = "gpt2: heads of attention"},
+    {.name = "n_embd", .type = MB_INT, .least = 1, .most = 65536, .help = "gpt2: width of a token"},
+    {.name = "n_inner", .type = MB_INT, .least = 1, .most = 65536, .help = "gpt2: width between a layer's two products; 4 n_embd if not said"},
+    {.name = "n_positions", .type = MB_INT, .least = 1, .most = 2147483647, .unit = "tokens", .help = "gpt2: longest row"},
+    {.name = "activation_function", .type = MB_STRING, .help = "gpt2: activation"},
+    {.name = "resid_pdrop", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "gpt2: dropout of values"},
+    {.name = "embd_pdrop", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "gpt2: dropout of embeddings"},
+    {.name = "attn_pdrop", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "gpt2: dropout of what is looked at"},
+    {.name = "layer_norm_epsilon", .type = MB_FLOAT, .least = 0, .most = 1, .help = "gpt2: keeps the norms finite"},
+    {.name = "attention_dropout", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "llama: dropout of what is looked at"},
+    {.name = "head_dim", .type = MB_INT, .least = 1, .most = 65536, .help = "llama: width of a head; hidden_size by heads if not said"},
+    {.name = "rms_norm_eps", .type = MB_FLOAT, .least = 0, .most = 1, .help = "llama: keeps the norms finite"},
+    {.name = "rope_theta", .type = MB_FLOAT, .least = 1, .most = 1e12, .help = "llama: base of the rotary positions"},
+    {.name = "tie_word_embeddings", .type = MB_BOOL, .help = "llama: the head's weights are the embedding's"},
+    {0}};
+
+static const struct mb_param mbl_tokenizer_params[] = {
+    {.name = "kind", .type = MB_ENUM, .choices = mbl_tokenizer_kinds,
+     .help = "bpe (bytes, as GPT-2) or wordpiece (as BERT); by the model's kind if not said"},
+    {.name = "vocabulary", .type = MB_INT, .deflt = "8000", .least = 8, .most = 1e6, .unit = "tokens", .help = "tokens at most"},
+    {.name = "least_count", .type = MB_INT, .deflt = "2", .least = 1, .most = 1e9, .help = "how often a pair must stand in the text"},
+    {.name = "lowercase", .type = MB_BOOL, .deflt = "true", .help = "wordpiece: lower case, no accents"},
     {0}};
 
 static const struct mb_param mbl_optimizer_params[] = {
@@ -55,13 +97,28 @@ static const struct mb_param mbl_early_stop_params[] = {
     {.name = "min_delta", .type = MB_FLOAT, .deflt = "0", .least = 0, .most = 1e9, .help = "by more than this"},
     {0}};
 
+#define MBL_MODEL_PARAM                                                                                                                   \
+    {.name = "model", .type = MB_TABLE, .flags = MB_REQUIRED, .fields = mbl_model_params,                                                 \
+     .help = "what to train: mlp { … }, cnn { … }, encoder { … }, decoder { … }"}
+
+#define MBL_TOKENIZER_PARAM                                                                                                               \
+    {.name = "tokenizer", .type = MB_TABLE, .deflt = "{}", .fields = mbl_tokenizer_params,                                                \
+     .help = "models of tokens: how to learn a tokenizer from the training part, where no tokenizer is given"}
+
 #define MBL_TRAIN_PARAMS                                                                                                                  \
-    {.name = "model", .type = MB_TABLE, .flags = MB_REQUIRED, .fields = mbl_model_params, .help = "what to train: mlp { … }, cnn { … }"}, \
     {.name = "optimizer", .type = MB_TABLE, .deflt = "{}", .fields = mbl_optimizer_params,                                                \
      .help = "sgd { … }, adam { … } or adamw { … }"},                                                                                     \
     {.name = "schedule", .type = MB_TABLE, .deflt = "{}", .fields = mbl_schedule_params, .help = "of the learning rate"},                 \
     {.name = "epochs", .type = MB_INT, .deflt = "30", .least = 1, .most = 1e6, .unit = "epochs", .help = "how often each row is seen"},   \
     {.name = "batch", .type = MB_INT, .deflt = "64", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows make one step"},     \
+    {.name = "accumulate", .type = MB_INT, .deflt = "1", .least = 1, .most = 1e6,                                                         \
+     .help = "a batch goes through the model in so many pieces, to take less memory"},                                                    \
+    {.name = "text", .type = MB_LIST, .element = MB_STRING, .deflt = "[]",                                                                \
+     .help = "models of tokens: the column to read, or two for a pair; all columns of text if not said"},                                 \
+    {.name = "max_length", .type = MB_INT, .least = 1, .most = 1048576, .unit = "tokens",                                                 \
+     .help = "models of tokens: longer rows are cut, streams are cut into rows so long; what the model takes if not said"},               \
+    {.name = "join", .type = MB_STRING,                                                                                                   \
+     .help = "language models: what stands between two texts of the stream; the tokenizer's end of text if not said"},                    \
     {.name = "seed", .type = MB_INT, .deflt = "1", .least = 0, .most = 9e15, .help = "decides starting weights, order and dropout"},      \
     {.name = "clip", .type = MB_FLOAT, .deflt = "0", .least = 0, .most = 1e9, .help = "longest gradient (2-norm); 0: any"},               \
     {.name = "class_weights", .type = MB_ENUM, .choices = mbl_weightings, .deflt = "\"none\"",                                            \
@@ -74,7 +131,12 @@ static const struct mb_param mbl_early_stop_params[] = {
 #define MBL_TRAIN_ROLES                                                                                                                   \
     {.name = "train", .flags = MB_INPUT, .kind = "dataset", .help = "the rows to learn from"},                                            \
     {.name = "val", .flags = MB_INPUT | MB_OPTIONAL, .kind = "dataset", .help = "the rows to judge each epoch by"},                       \
-    {.name = "model", .flags = MB_OUTPUT | MB_FOLDER, .kind = "model", .help = "config.json and model.safetensors"},                      \
+    {.name = "model", .flags = MB_OUTPUT | MB_FOLDER, .kind = "model", .help = "config.json, model.safetensors, tokenizer files"},        \
     {.name = "log", .flags = MB_OUTPUT | MB_OPTIONAL, .kind = "log", .help = "a line of JSON for each epoch"}
+
+/* Folder or file, so it must be a role that takes both. */
+#define MBL_TOKENIZER_ROLE                                                                                                                \
+    {.name = "tokenizer", .flags = MB_INPUT | MB_OPTIONAL | MB_MANY,                                                                      \
+     .help = "models of tokens: tokenizer.json, vocab.txt, or a folder that has such files"}
 
 #endif

@@ -1,5 +1,6 @@
-/* train_run.c: the loop of the steps `train` and `distill`: epochs, validation, early stopping, checkpoints, reports; see train.h. */
-#include "train.h"
+/* train_run.c: the loop of the steps `train`, `finetune` and `distill`: epochs, validation, early stopping, checkpoints, reports; see train.h.
+ * What they start from is train_open.c's. */
+#include "train_session.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -7,119 +8,19 @@
 #include <string.h>
 #include <time.h>
 
-/* Everything that a run has open. */
-struct session {
-    const struct mb_host *host;
-    struct mb_run *run;
-    struct mbk *k;
-    struct mbl_arena arena;
-    struct mbl_feed train, val;
-    bool has_val;
-    struct mbl_model *model;
-    float *teacher;              /* its answers to all rows of `train` */
-    struct mbl_trainer trainer;
-    struct mbl_buf log;          /* a line of JSON an epoch */
-    struct mbl_epoch last, last_val;
-    bool judged;                 /* these two say something */
-    double last_checkpoint, last_progress; /* by the monotonic clock: decides when to report and save, never what */
-};
-
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* -- opening */
-
-static int open_model(struct session *s, struct mbl_error *e) {
-    const char *text = s->host->param_json(s->run, "model"), *path = s->host->input_path(s->run, "train", 0);
-    struct mbl_json *shape, *config;
-    if (mbl_feed_open(&s->train, NULL, path, e) || mbl_json_parse(text, strlen(text), "model", &s->arena, &shape, e)) return -1;
-    if (mbl_model_config(shape, &s->train.data.schema, &s->arena, &config, e)) return -1;
-    if (mbl_model_create(s->k, config, &s->model, e) || mbl_feed_bind(&s->train, s->model, e)) return mbl_error_wrap(e, "%s", path);
-    if (mbl_model_allocate(s->model, e) || mbl_model_initialize(s->model, mbl_seed_for(s->trainer.options.seed, MBL_FOR_WEIGHTS), e))
-        return -1;
-    path = s->host->input_path(s->run, "val", 0);
-    s->has_val = path != NULL;
-    return path ? mbl_feed_open(&s->val, s->model, path, e) : 0;
-}
-
-/* The teacher answers once to all rows: it doesn't change, and no row changes between epochs. */
-static int ask_teacher(struct session *s, struct mbl_error *e) {
-    const char *folder = s->host->input_path(s->run, "teacher", 0);
-    struct mbk *k;
-    struct mbl_model *teacher;
-    struct mbl_feed feed = {0};
-    void *answers = NULL;
-    int status = -1;
-    if (mbl_model_load_on(s->host->device(s->run), s->host->cpus(s->run), folder, &k, &teacher, e)) return -1;
-    if (mbl_schema_compatible(&teacher->schema, &s->model->schema, e)) {
-        mbl_error_wrap(e, "the teacher %s was not made for these data", folder);
-        goto done;
-    }
-    if (mbl_feed_open(&feed, teacher, s->host->input_path(s->run, "train", 0), e)) goto done;
-    if (mbl_try_alloc(&answers, (uint64_t)feed.rows * (uint64_t)teacher->outputs, sizeof(float), "the teacher's answers", e)) goto done;
-    s->teacher = answers;
-    if (mbl_predict(teacher, &feed, 0, feed.rows, 256, s->teacher, e)) {
-        mbl_error_wrap(e, "the teacher %s", folder);
-        goto done;
-    }
-    for (int64_t i = 0; teacher->problem == MBL_VALUES && i < feed.rows; i++)
-        s->teacher[i] = (float)((s->teacher[i] - s->model->schema.target_mean) / s->model->schema.target_deviation);
-    status = 0;
-done:
-    mbl_feed_close(&feed);
-    mbl_model_free(teacher);
-    mbk_close(k);
-    return status;
-}
-
-static int check_against_data(const struct session *s, struct mbl_error *e) {
-    const struct mbl_train_options *o = &s->trainer.options;
-    bool values = s->model->problem == MBL_VALUES;
-    if (o->early_stop && !s->has_val) return mbl_error_set(e, "early_stop needs a validation part: give the dataset's split a val share");
-    if (o->early_stop && o->watched == MBL_WATCH_ACCURACY && values)
-        return mbl_error_set(e, "early_stop.metric: regression has no val_accuracy; take val_loss or val_r2");
-    if (o->early_stop && o->watched == MBL_WATCH_R2 && !values)
-        return mbl_error_set(e, "early_stop.metric: classification has no val_r2; take val_loss or val_accuracy");
-    if (o->balanced && values) return mbl_error_set(e, "class_weights: regression has no classes");
-    if ((o->shift || o->mirror) && !s->model->schema.shape_rank) return mbl_error_set(e, "augment is for images: these data have no shape");
-    if (o->label_smoothing > 0 && s->model->problem != MBL_CLASSES) return mbl_error_set(e, "label_smoothing is for three classes or more");
-    return 0;
-}
-
-static int open_session(struct session *s, bool distill, struct mbl_error *e) {
-    struct mbk_options options = {.threads = s->host->cpus(s->run)};
-    const char *device = s->host->device(s->run);
-    if (mbk_open(device, &options, &s->k, e->text, sizeof e->text)) return mbl_error_wrap(e, "device %s", device);
-    s->host->log(s->run, MB_DEBUG, "on %s: %s", mbk_device(s->k), mbk_description(s->k));
-    mbl_train_read_options(s->host, s->run, distill, &s->trainer.options);
-    if (open_model(s, e) || check_against_data(s, e) || (distill && ask_teacher(s, e))) return -1;
-    s->trainer.model = s->model;
-    s->trainer.train = &s->train;
-    s->trainer.teacher = s->teacher;
-    return mbl_trainer_open(&s->trainer, e);
-}
-
-static void close_session(struct session *s) {
-    mbl_trainer_close(&s->trainer);
-    mbl_feed_close(&s->train);
-    mbl_feed_close(&s->val);
-    mbl_model_free(s->model);
-    free(s->teacher);
-    mbl_buf_free(&s->log);
-    mbl_arena_free(&s->arena);
-    mbk_close(s->k);
-}
-
 /* -- reports */
 
-static const char *score_name(const struct session *s) {
+static const char *score_name(const struct mbl_session *s) {
     return s->model->problem == MBL_VALUES ? "r2" : "accuracy";
 }
 
-static void report_step(struct session *s, bool always) {
+static void report_step(struct mbl_session *s, bool always) {
     const struct mbl_trainer *t = &s->trainer;
     double time = now();
     if (!always && time - s->last_progress < 0.1) return;
@@ -133,7 +34,7 @@ static void report_step(struct session *s, bool always) {
     s->host->progress(s->run, (double)t->step, (double)(t->options.epochs * t->steps_per_epoch), text);
 }
 
-static void report_epoch(struct session *s, double lr) {
+static void report_epoch(struct mbl_session *s, double lr) {
     const struct mbl_trainer *t = &s->trainer;
     struct mbl_arena *a = &s->arena;
     struct mbl_json *line = mbl_json_table(a);
@@ -141,6 +42,7 @@ static void report_epoch(struct session *s, double lr) {
     snprintf(val_score, sizeof val_score, "val_%s", score_name(s));
     s->host->metric(s->run, "loss", s->last.loss);
     s->host->metric(s->run, score_name(s), s->last.score);
+    if (t->per_token) s->host->metric(s->run, s->has_val ? "val_perplexity" : "perplexity", exp(s->has_val ? s->last_val.loss : s->last.loss));
     mbl_json_set(a, line, "epoch", mbl_json_int(a, t->epoch));
     mbl_json_set(a, line, "lr", mbl_json_float(a, lr));
     mbl_json_set(a, line, "loss", mbl_json_float(a, s->last.loss));
@@ -159,7 +61,7 @@ static void report_epoch(struct session *s, double lr) {
 /* -- the loop */
 
 /* Whether this epoch is the best so far, and how long none was. */
-static int watch(struct session *s, struct mbl_error *e) {
+static int watch(struct mbl_session *s, struct mbl_error *e) {
     struct mbl_trainer *t = &s->trainer;
     const struct mbl_train_options *o = &t->options;
     if (!o->early_stop) return 0;
@@ -174,7 +76,7 @@ static int watch(struct session *s, struct mbl_error *e) {
     return mbl_trainer_keep_best(t, e);
 }
 
-static int end_epoch(struct session *s, struct mbl_error *e) {
+static int end_epoch(struct mbl_session *s, struct mbl_error *e) {
     struct mbl_trainer *t = &s->trainer;
     double lr = mbl_learning_rate(&t->options, t->step - 1, t->steps_per_epoch);
     if (mbl_trainer_end_epoch(t, &s->last, e)) return -1;
@@ -193,13 +95,13 @@ static int end_epoch(struct session *s, struct mbl_error *e) {
     return watch(s, e);
 }
 
-static int save_checkpoint(struct session *s, struct mbl_error *e) {
+static int save_checkpoint(struct mbl_session *s, struct mbl_error *e) {
     const char *folder = s->host->checkpoint_folder(s->run);
     s->last_checkpoint = now();
     return folder ? mbl_checkpoint_write(&s->trainer, folder, mbl_buf_str(&s->log), e) : 0;
 }
 
-static int resume(struct session *s, struct mbl_error *e) {
+static int resume(struct mbl_session *s, struct mbl_error *e) {
     const char *folder = s->host->checkpoint_folder(s->run);
     int found = folder ? mbl_checkpoint_read(&s->trainer, folder, &s->log, e) : 1;
     if (found < 0) return -1;
@@ -216,7 +118,7 @@ static bool finished(const struct mbl_trainer *t) {
 }
 
 /* 0, -1, or MB_CANCELLED. A checkpoint may be taken after any step. */
-static int loop(struct session *s, struct mbl_error *e) {
+static int loop(struct mbl_session *s, struct mbl_error *e) {
     struct mbl_trainer *t = &s->trainer;
     while (!finished(t)) {
         if (mbl_trainer_begin_epoch(t, e)) return -1;
@@ -233,7 +135,7 @@ static int loop(struct session *s, struct mbl_error *e) {
     return 0;
 }
 
-static int finish(struct session *s, struct mbl_error *e) {
+static int finish(struct mbl_session *s, struct mbl_error *e) {
     struct mbl_trainer *t = &s->trainer;
     s->host->metric(s->run, "epochs", (double)t->epoch);
     if (t->options.early_stop) {
@@ -250,13 +152,13 @@ static int finish(struct session *s, struct mbl_error *e) {
     return mbl_model_save(s->model, s->host->output_path(s->run, "model", 0), e);
 }
 
-int mbl_train_run(const struct mb_host *host, struct mb_run *run, bool distill) {
-    struct session s = {.host = host, .run = run, .last_checkpoint = now()};
+int mbl_train_run(const struct mb_host *host, struct mb_run *run, enum mbl_training kind) {
+    struct mbl_session s = {.host = host, .run = run, .kind = kind, .last_checkpoint = now()};
     struct mbl_error e = {""};
-    int status = open_session(&s, distill, &e);
+    int status = mbl_session_open(&s, &e);
     if (!status) status = resume(&s, &e);
     if (!status) status = loop(&s, &e);
     if (!status) status = finish(&s, &e);
-    close_session(&s);
+    mbl_session_close(&s);
     return status < 0 ? host->fail(run, "%s", e.text) : status;
 }

@@ -12,7 +12,7 @@ static const char *const schemes[] = {"int8", NULL};
 static const char *const ranges[] = {"percentile", "max", NULL};
 
 /* How often both models answer the same, or how far apart their numbers are in units of the target's deviation. */
-static int compare(const struct mb_host *host, struct mb_run *run, struct mbl_model *m, struct mbl_model *q, const struct mbl_feed *f,
+static int compare(const struct mb_host *host, struct mb_run *run, struct mbl_model *m, struct mbl_model *q, struct mbl_feed *f,
                    struct mbl_error *e) {
     void *a, *b = NULL;
     uint64_t n = (uint64_t)f->rows * (uint64_t)m->outputs;

@@ -1,12 +1,12 @@
-/* train.c: the step `train`: a model from data. The loop is in lib/train_run.c. */
+/* train.c: the step `train`: a model from data, starting from nothing. The loop is in lib/train_run.c. */
 #include "lib/train.h"
 #include "lib/train_params.h"
 
 static int run_train(const struct mb_host *host, struct mb_run *run) {
-    return mbl_train_run(host, run, false);
+    return mbl_train_run(host, run, MBL_TRAIN);
 }
 
-static const struct mb_role roles[] = {MBL_TRAIN_ROLES, {0}};
+static const struct mb_role roles[] = {MBL_TRAIN_ROLES, MBL_TOKENIZER_ROLE, {0}};
 
 static const struct mb_param augment_params[] = {
     {.name = "shift",
@@ -20,14 +20,16 @@ static const struct mb_param augment_params[] = {
     {0}};
 
 static const struct mb_param params[] = {
+    MBL_MODEL_PARAM,
     MBL_TRAIN_PARAMS,
+    MBL_TOKENIZER_PARAM,
     {.name = "label_smoothing", .type = MB_FLOAT, .deflt = "0", .least = 0, .most = 0.99,
      .help = "three classes or more: share of the truth that is spread over all classes"},
     {.name = "augment", .type = MB_TABLE, .deflt = "{}", .fields = augment_params, .help = "images: never quite the same twice"},
     {0}};
 
 static const struct mb_step steps[] = {
-    {.name = "train", .help = "train a model: mlp or cnn, classification or regression",
+    {.name = "train", .help = "train a model: classes, numbers, or language",
      .flags = MB_DETERMINISTIC | MB_RESUMABLE | MB_GPU_MAY | MB_DEVICE_MATTERS, .roles = roles, .params = params, .run = run_train,
      .check = mbl_train_check},
     {0}};

@@ -1,0 +1,144 @@
+/* train_epoch.c: what surrounds the steps of an epoch: the order of the rows, their labels, the figures, the best weights; see train.h. */
+#include "metrics.h"
+#include "train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows of `width` numbers in the epoch's order, to the device. */
+static int arrange(struct mbl_trainer *t, const float *from, size_t width, const struct mbk_tensor *to) {
+    for (int64_t i = 0; i < t->train->rows; i++)
+        memcpy(t->staging + (size_t)i * width, from + (size_t)t->host_order[i] * width, width * sizeof *from);
+    return mbk_write(t->model->k, to->data, t->staging, mbk_bytes(to));
+}
+
+static int arrange_features(struct mbl_trainer *t) {
+    const struct mbl_train_options *o = &t->options;
+    const struct mbl_schema *s = &t->model->schema;
+    size_t width = s->features;
+    if (!o->shift && !o->mirror) return arrange(t, t->train->scaled, width, &t->x);
+    for (int64_t i = 0; i < t->train->rows; i++) {
+        int64_t row = t->host_order[i];
+        mbl_augment_row(o, s, t->epoch, row, t->train->data.features + (size_t)row * width, t->staging + (size_t)i * width);
+    }
+    return mbk_write(t->model->k, t->x.data, t->staging, mbk_bytes(&t->x));
+}
+
+static int arrange_weights(struct mbl_trainer *t) {
+    size_t width = (size_t)t->model->outputs;
+    int64_t n = t->train->rows;
+    for (int64_t i = 0; i < n; i++)
+        for (size_t c = 0; c < width; c++) t->staging[(size_t)i * width + c] = t->class_weights[t->host_labels[i]];
+    if (mbk_write(t->model->k, t->weights.data, t->staging, mbk_bytes(&t->weights))) return -1;
+    for (int64_t i = 0; i < n; i++) t->staging[i] = t->class_weights[t->host_labels[i]];
+    return mbk_write(t->model->k, t->row_weights.data, t->staging, mbk_bytes(&t->row_weights));
+}
+
+/* Rows of about the same length side by side, but only where that spares padding. */
+static void arrange_tokens(struct mbl_trainer *t) {
+    struct mbl_tokens *x = &t->train->tokens;
+    x->seed = mbl_seed_for(t->options.seed, MBL_FOR_MASKS);
+    x->epoch = t->epoch;
+    if (!t->per_token) mbl_tokens_bucket(x, mbl_seed_for(t->options.seed, MBL_FOR_BUCKETS), t->epoch, t->options.batch, t->host_order);
+}
+
+/* Where each piece's entries lie, and their labels. */
+static void arrange_pieces(struct mbl_trainer *t) {
+    const struct mbl_tokens *x = &t->train->tokens;
+    t->used = 0;
+    for (int64_t i = 0; i < t->piece_count; i++) {
+        struct mbl_piece *p = &t->pieces[i];
+        p->at = t->used;
+        p->width = x->rows ? mbl_tokens_width(x, t->host_order, p->first, p->rows) : 1;
+        p->entries = t->per_token ? p->rows * p->width : p->rows;
+        p->counted = t->per_token ? mbl_tokens_labels(x, t->host_order, p->first, p->rows, p->width, t->host_labels + p->at) : p->rows;
+        t->used += p->entries;
+    }
+}
+
+int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e) {
+    struct mbk *k = t->model->k;
+    const struct mbl_feed *f = t->train;
+    bool tokens = t->model->architecture->takes == MBL_TAKES_TOKENS;
+    mbl_shuffle(t->options.seed, t->epoch, f->rows, t->host_order);
+    if (tokens) arrange_tokens(t);
+    arrange_pieces(t);
+    for (int64_t i = 0; i < f->rows && !t->per_token; i++) { /* a binary problem's targets are its labels as numbers */
+        int64_t r = t->host_order[i];
+        t->host_labels[i] = f->data.labels ? f->data.labels[r] : 0;
+        t->host_targets[i] = f->targets ? f->targets[r] : (float)t->host_labels[i];
+    }
+    if (mbk_write(k, t->labels.data, t->host_labels, (size_t)t->used * sizeof *t->host_labels) ||
+        (!t->per_token && mbk_write(k, t->targets.data, t->host_targets, mbk_bytes(&t->targets))) || (!tokens && arrange_features(t)) ||
+        (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, &t->soft)) || (t->options.balanced && arrange_weights(t)))
+        return mbl_kernel_failed(k, "an epoch's rows", e);
+    return 0;
+}
+
+/* Mean loss, and accuracy or R² (1 − squared error over the targets' spread; a number's loss is its squared error). */
+static void judge(const struct mbl_trainer *t, struct mbl_epoch *out) {
+    int64_t n = t->train->rows, counted = 0;
+    double loss = 0, hits = 0, mean = 0, spread = 0;
+    for (int64_t i = 0; i < t->piece_count; i++) counted += t->pieces[i].counted;
+    for (int64_t i = 0; i < t->used; i++) loss += t->host_losses[i]; /* 0 where there is no label */
+    for (int64_t i = 0; i < t->used; i++) hits += t->host_labels[i] != MBL_NO_LABEL && t->host_predictions[i] == t->host_labels[i];
+    out->loss = loss / (double)(counted ? counted : 1);
+    out->score = hits / (double)(counted ? counted : 1);
+    if (t->model->problem != MBL_VALUES) return;
+    for (int64_t i = 0; i < n; i++) mean += t->host_targets[i] / (double)n;
+    for (int64_t i = 0; i < n; i++) spread += (t->host_targets[i] - mean) * (t->host_targets[i] - mean);
+    out->score = spread > 0 ? 1 - loss / spread : 0;
+}
+
+int mbl_trainer_end_epoch(struct mbl_trainer *t, struct mbl_epoch *out, struct mbl_error *e) {
+    struct mbk *k = t->model->k;
+    if (mbk_read(k, t->host_losses, t->losses.data, mbk_bytes(&t->losses)) ||
+        mbk_read(k, t->host_predictions, t->predictions.data, mbk_bytes(&t->predictions)))
+        return mbl_kernel_failed(k, "an epoch's losses", e);
+    judge(t, out);
+    t->epoch++;
+    t->position = 0;
+    return 0;
+}
+
+static int validate_tokens(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e) {
+    struct mbl_token_score sums;
+    f->tokens.seed = mbl_seed_for(t->options.seed, MBL_FOR_MASKS); /* the same tokens each time, so that epochs can be compared */
+    if (mbl_feed_judge(t->model, f, 0, f->rows, t->piece_rows, &sums, e)) return -1;
+    double n = (double)(sums.tokens ? sums.tokens : 1);
+    *out = (struct mbl_epoch){sums.loss / n, (double)sums.hits / n};
+    return 0;
+}
+
+int mbl_trainer_validate(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e) {
+    struct mbl_model *m = t->model;
+    if (t->per_token) return validate_tokens(t, f, out, e);
+    if (!t->answers || t->answer_rows < f->rows) {
+        void *p;
+        if (mbl_try_alloc(&p, (uint64_t)f->rows * (uint64_t)m->outputs, sizeof(float), "validation", e)) return -1;
+        free(t->answers);
+        t->answers = p;
+        t->answer_rows = f->rows;
+    }
+    if (mbl_predict(m, f, 0, f->rows, t->piece_rows, t->answers, e)) return -1;
+    mbl_score_brief(m->problem, m->schema.class_count, f->rows, t->answers, f->data.labels, f->data.targets, &out->loss, &out->score);
+    if (m->problem == MBL_VALUES)
+        out->loss /= m->schema.target_deviation * m->schema.target_deviation; /* in the unit of the training loss */
+    return 0;
+}
+
+static int copy_block(struct mbl_trainer *t, void *from, void *to, struct mbl_error *e) {
+    int64_t bytes = (int64_t)t->model->block_bytes;
+    struct mbk_tensor a = mbk_tensor1(from, MBK_U8, bytes), b = mbk_tensor1(to, MBK_U8, bytes);
+    return mbk_copy(t->model->k, &a, &b) ? mbl_kernel_failed(t->model->k, "the best weights", e) : 0;
+}
+
+int mbl_trainer_keep_best(struct mbl_trainer *t, struct mbl_error *e) {
+    t->has_best = true;
+    return copy_block(t, t->model->values, t->kept, e);
+}
+
+int mbl_trainer_restore_best(struct mbl_trainer *t, struct mbl_error *e) {
+    return t->has_best ? copy_block(t, t->kept, t->model->values, e) : 0;
+}
