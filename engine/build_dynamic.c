@@ -44,6 +44,8 @@ static int grow(struct build *b, uint32_t step, struct err *e) {
     if (graph_want_more(g, step, &b->order, &b->count, &b->order_cap, e)) return -1;
     if (b->count > before) enlarge(b);
     if (build_prepare_more(b->session, b->order + before, b->count - before, e)) return -1;
+    /* What the function made of the step itself is checked like any rule, and its sources are looked at. */
+    if (g->steps[step].defined && build_prepare_more(b->session, &step, 1, e)) return -1;
     ui_steps_added(b->session->ui, b->count - before);
     for (uint32_t i = before; i < b->count; i++) {
         struct step *s = &g->steps[b->order[i]];

@@ -45,7 +45,7 @@ static void *limited_alloc(void *ud, void *p, size_t old, size_t size) {
         r->memory -= old;
         return NULL;
     }
-    if (size > old && r->memory + (size - old) > MEMORY_LIMIT) {
+    if (size > old && r->memory + (size - old) > r->memory_most) {
         r->memory_refused = true;
         note_hungry_line(r);
         return NULL;
@@ -59,9 +59,9 @@ static void count_hook(lua_State *L, lua_Debug *ar) {
     (void)ar;
     struct rules *r = rules_of(L);
     r->instructions += INSTRUCTION_STEP;
-    if (r->instructions < INSTRUCTION_LIMIT) return;
+    if (r->instructions < r->instructions_most) return;
     lua_sethook(L, count_hook, LUA_MASKCOUNT, 1); /* a pcall around it must not go on */
-    rules_fail(L, "the rules ran for more than %u million instructions: a loop that never ends?", INSTRUCTION_LIMIT / 1000000);
+    rules_fail(L, "the rules ran for more than %u million instructions: a loop that never ends?", (unsigned)(r->instructions_most / 1000000));
 }
 
 /* -- places and errors */
@@ -289,7 +289,7 @@ static int run_rule_file(struct rules *r, struct err *e) {
     if (luaL_loadbufferx(r->L, buf_str(&text), text.len, chunk, "t") || lua_pcall(r->L, 0, 0, -2)) {
         if (r->memory_refused && !strcmp(lua_tostring(r->L, -1), "not enough memory"))
             status = err_set(e, "%s:%d: the rules need more than %zu MiB of memory", r->hungry_line ? r->hungry_file : r->options->file,
-                             r->hungry_line, MEMORY_LIMIT >> 20);
+                             r->hungry_line, r->memory_most >> 20);
         else
             status = err_set(e, "%s", lua_tostring(r->L, -1));
     }
@@ -348,7 +348,9 @@ void rules_free(struct rules *r) {
 int rules_evaluate(struct graph *g, const struct rules_options *o, struct rules_seen *seen, struct rules **out, struct err *e) {
     struct rules *r = mem_alloc(sizeof *r);
     *out = NULL;
-    *r = (struct rules){.graph = g, .options = o, .seen = seen, .defining = NO_ID};
+    *r = (struct rules){.graph = g, .options = o, .seen = seen, .defining = NO_ID,
+                        .memory_most = o->memory_most ? o->memory_most : MEMORY_LIMIT,
+                        .instructions_most = o->instructions_most ? o->instructions_most : INSTRUCTION_LIMIT};
     int status = read_settings(r, e);
     if (!status) {
         r->L = lua_newstate(limited_alloc, r);

@@ -16,6 +16,8 @@ struct rules_options {
     bool (*reserved)(void *ctx, const char *name); /* whether a name is a subcommand's */
     void *ctx;
     void (*print)(void *ctx, const char *text);    /* where Lua's print goes */
+    size_t memory_most;         /* bytes that the rules may hold; 0: the usual, 2 GiB */
+    uint64_t instructions_most; /* that they may run, of all coroutines together; 0: the usual, a billion */
 };
 
 /* What an evaluation looked at, beside the graph itself: the graph is good as long as none of it changes. */

@@ -37,6 +37,7 @@ static int api_need(lua_State *L) {
     struct rules *r = rules_of(L);
     if (r->coroutine != L) rules_fail(L, "need can be called in the function of a step's `define`, and not in a coroutine of its own making");
     r->asked_count = 0;
+    r->asking = true;
     for (int i = 1, n = lua_gettop(L); i <= n; i++) each_artifact(L, i, ask);
     return lua_yield(L, lua_gettop(L)); /* resumed with what came of each */
 }
@@ -231,11 +232,16 @@ int rules_define(struct rules *r, uint32_t step, enum rules_answer *out, const u
     r->defining = step;
     r->coroutine = co;
     r->asked_count = 0;
+    r->asking = false;
     int status = lua_resume(co, r->L, given, &results);
     r->coroutine = NULL;
     r->defining = before;
     *needs = r->asked;
     *count = 0;
+    if (status == LUA_YIELD && !r->asking) {
+        const struct step *s = &r->graph->steps[step];
+        return err_set(e, "%s: the definition of \"%s\" yields: need(…) is the way to wait there", s->where, s->name);
+    }
     if (status == LUA_YIELD) {
         *out = RULES_NEEDS;
         *count = r->asked_count;

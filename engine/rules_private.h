@@ -21,11 +21,11 @@ struct rules {
     const struct rules_options *options;
     struct rules_seen *seen;
     struct intern seen_files, seen_globs, seen_folders;
-    size_t memory;              /* bytes that Lua holds */
+    size_t memory, memory_most; /* bytes that Lua holds and may hold */
     bool memory_refused;        /* it wanted more than the limit, there: */
     char hungry_file[200];
     int hungry_line;
-    uint64_t instructions;
+    uint64_t instructions, instructions_most;
     struct setting *settings;
     uint32_t include_depth;
     const char **option_names;  /* declared by option(), for suggestions */
@@ -41,6 +41,7 @@ struct rules {
     uint32_t defining;          /* the step that it defines */
     uint32_t *asked;            /* steps that it asked for */
     uint32_t asked_count, asked_cap;
+    bool asking;                /* it yielded by need(), not by itself */
 };
 
 struct rules *rules_of(lua_State *L);

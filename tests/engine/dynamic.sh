@@ -164,4 +164,56 @@ test_a_function_must_return_what_the_step_is() {
     expect_fail 2 'mbuild.lua:1' 'define'
 }
 
+test_a_function_that_yields_by_itself_fails_its_step() {
+    write mbuild.lua <<<'step "a" { define = function() coroutine.yield(1) return { plugin = "copy" } end }'
+    try
+    expect_fail 2 "mbuild.lua:1" '"a" yields' "need("
+    write x <<<"x"
+    write mbuild.lua <<<'step "a" { define = function() need {} need(file "x") return { plugin = "copy", inputs = { from = "x" } } end }'
+    build
+    expect_content build/a x
+}
+
+test_the_sources_of_a_defined_step_count() {
+    write x <<<"one"
+    write mbuild.lua <<'LUA'
+step "a" { define = function() return { plugin = "copy", inputs = { from = "x" } } end }
+command "b" { cmd = { "cat", "build/a" }, inputs = { "build/a" }, stdout = "build/b" }
+LUA
+    build
+    expect_content build/b one
+    build
+    expect_nothing_ran
+    write x <<<"two"
+    build
+    expect_ran a b
+    expect_content build/b two
+    write x <<<"one"
+    build
+    expect_nothing_ran
+    expect_content build/b one
+    rm x
+    try
+    expect_fail 2 "x doesn't exist"
+    write x <<<"one"
+    change mbuild.lua 's/plugin = "copy"/plugin = "copy", resources = { cpu = 3 }/'
+    try -j2
+    expect_fail 2 "cpu = 3"
+}
+
+test_a_function_that_asks_for_what_is_not_there_fails_its_step_alone() {
+    write x <<<"x"
+    write mbuild.lua <<'LUA'
+step "a" { define = function() local c = copy "c" { from = "absent" } need(c) return { plugin = "copy", inputs = { from = c } } end }
+copy "b" { from = "x" }
+LUA
+    try -k
+    expect_fail 2 "absent doesn't exist"
+    expect_failed a
+    expect_content build/b x
+    write mbuild.lua <<<'step "a" { define = function() need("no artifact") end }'
+    try
+    expect_fail 2 "mbuild.lua:1" "need: an artifact or a list of these expected"
+}
+
 run_tests "$@"
