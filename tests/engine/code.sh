@@ -129,6 +129,40 @@ test_a_plugin_that_is_gone_is_told_and_comes_back_as_it_was() {
     expect_nothing_ran
 }
 
+test_only_real_changes_of_parameters_count() {
+    install
+    plugin p '"one"'
+    sed -i 's/^static const struct mb_step.*/static const struct mb_param params[] = {{.name = "rate", .type = MB_FLOAT, .deflt = "1"}, {.name = "t", .type = MB_TABLE, .deflt = "{}", .fields = (const struct mb_param[]){{.name = "a", .type = MB_INT, .deflt = "2"}, {.name = "b", .type = MB_STRING, .deflt = "\\"x\\""}, {0}}}, {0}};\n&/; s/.roles = roles,/.roles = roles, .params = params,/' p.c
+    compile p
+    rule() { write mbuild.lua <<<"step \"a\" { plugin = \"p\", outputs = { out = \"build/a\" }, params = { $1 } }"; }
+    rule ''
+    build
+    local same
+    for same in 'rate = 1' 'rate = 1.0' 'rate = 1e0' 't = {}' 't = { a = 2 }' 't = { b = "x", a = 2.0 }, rate = 1' 't = { a = 2, b = "x" }' 'rate = nil'; do
+        rule "$same"
+        build
+        [[ -z $(ran) ]] || fail "it ran for: $same"
+        expect_restored
+    done
+    rule 'rate = 1.5'
+    run mbuild why a
+    expect_printed "parameter rate: 1 → 1.5"
+    build
+    expect_ran a
+    rule 't = { a = 3 }'
+    run mbuild why a
+    expect_printed "parameter t.a: 2 → 3"
+    build
+    expect_ran a
+    rule ''
+    build
+    expect_nothing_ran
+    expect_restored a
+    rule 'rat = 2'
+    try
+    expect_fail 2 "mbuild.lua:1" 'did you mean "rate"?'
+}
+
 test_deleting_the_snapshot_costs_nothing() {
     two_plugins
     rm -rf .mbuild/snapshot

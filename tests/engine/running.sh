@@ -86,6 +86,44 @@ LUA
     expect_same "$(tr -d '\n' <log)" "+-+-+-+-"
 }
 
+test_a_pool_of_two_and_one_of_one_limit_their_own_steps() {
+    write mbuild.lua <<LUA
+pool("two", 2)
+pool("one", 1)
+for i = 1, 6 do
+  local name = i % 2 == 0 and "two" or "one"
+  command("s" .. i) { cmd = "echo +" .. name .. " >> $PWD/log; sleep 0.1; echo -" .. name .. " >> $PWD/log; echo " .. i .. " > build/s" .. i, outputs = { "build/s" .. i }, resources = { pool = name } }
+end
+LUA
+    build -j6 --sandbox=off
+    local pool
+    for pool in one two; do
+        awk -v pool=$pool '$0 == "+" pool { n++; if (n > most) most = n } $0 == "-" pool { n-- } END { print most }' log >most
+        if [[ $pool == one ]]; then expect_content most 1; else (($(<most) <= 2)) || fail "$(<most) of pool two ran at a time"; fi
+    done
+    [[ $(grep -c + log) == 6 ]] || fail "not all ran"
+}
+
+test_processors_that_steps_ask_for_are_never_handed_out_twice() {
+    write mbuild.lua <<LUA
+for i = 1, 8 do
+  local cpu = i % 3 + 1
+  command("s" .. i) { cmd = "echo +" .. cpu .. " >> $PWD/log; sleep 0.05; echo -" .. cpu .. " >> $PWD/log; echo " .. i .. " > build/s" .. i, outputs = { "build/s" .. i }, resources = { cpu = cpu } }
+end
+LUA
+    build -j4 --sandbox=off
+    awk '{ n += $0; if (n > most) most = n } END { exit !(most <= 4) }' log || fail "more than 4 were used: $(tr '\n' ' ' <log)"
+}
+
+test_a_step_that_needs_a_gpu_where_there_is_none_is_refused() {
+    ! ls /dev/nvidia[0-9]* >/dev/null 2>&1 || skip "there is a GPU here"
+    write mbuild.lua <<<'command "a" { cmd = "true", outputs = { "build/a" }, resources = { gpu = 1 } }'
+    try
+    expect_fail 2 "mbuild.lua:1" "gpu = 1" "there are 0 here"
+    run mbuild --device=cuda
+    expect_fail 2 "--device=cuda"
+}
+
 test_a_step_that_needs_more_than_there_is_is_refused() {
     write mbuild.lua <<<'command "a" { cmd = "true", outputs = { "build/a" }, resources = { cpu = 3 } }'
     try -j2
