@@ -41,6 +41,14 @@ static uint32_t section_count(const struct image *m, enum snap_section which, si
     return (uint32_t)(m->sections[which].len / size);
 }
 
+static struct snap_stat *stat_at(struct image *m, uint32_t entry) {
+    return (struct snap_stat *)(void *)m->sections[SNAP_STATS].data + entry;
+}
+
+static struct snap_fact *fact_at(struct image *m, uint32_t entry) {
+    return (struct snap_fact *)(void *)m->sections[SNAP_FACTS].data + entry;
+}
+
 /* -- entries */
 
 static uint16_t device_index(struct image *m, uint64_t dev) {
@@ -183,6 +191,13 @@ static void add_slots(struct image *m, const struct slot *slots, uint32_t count,
     }
 }
 
+/* An input that changed while its step read it is recorded as no content that a file can have: so it must be looked at. */
+static uint32_t add_found_file(struct image *m, const struct state_input *in, uint32_t file) {
+    uint32_t entry = add_file(m, file, NO_ID);
+    if (!artifact_same(&in->artifact, &m->session->graph.files[file].artifact)) stat_at(m, entry)->flags |= SNAP_UNSURE;
+    return entry;
+}
+
 /* What only the record knows of: inputs that the step found, files that it added to shared folders. */
 static void add_recorded(struct image *m, const struct step *s, uint32_t step) {
     const struct state_record *r = s->record;
@@ -191,7 +206,7 @@ static void add_recorded(struct image *m, const struct step *s, uint32_t step) {
         uint32_t file = *r->inputs[i].role ? NO_ID : graph_find_file(g, r->inputs[i].path);
         if (*r->inputs[i].role) continue;
         if (file == NO_ID || file >= m->file_count) m->useless = true;
-        else add_edge(m, add_file(m, file, NO_ID), step);
+        else add_edge(m, add_found_file(m, &r->inputs[i], file), step);
     }
     for (uint32_t i = 0; r && i < r->output_count; i++) {
         const struct role_type *role = schema_find_role(s->binding->type, r->outputs[i].role);
@@ -271,14 +286,6 @@ static void build_image(struct image *m, const uint32_t *order, uint32_t count, 
 
 /* -- one brought up to date */
 
-static struct snap_stat *stat_at(struct image *m, uint32_t entry) {
-    return (struct snap_stat *)(void *)m->sections[SNAP_STATS].data + entry;
-}
-
-static struct snap_fact *fact_at(struct image *m, uint32_t entry) {
-    return (struct snap_fact *)(void *)m->sections[SNAP_FACTS].data + entry;
-}
-
 /* Files inside these folders are listed anew. */
 static void renew_folders(struct image *m, const bool *renewed, uint32_t entries) {
     for (uint32_t i = 0; i < entries; i++) {
@@ -348,7 +355,8 @@ static void add_found(struct image *m, const struct snapshot *snap, const uint32
             uint32_t file = graph_find_file(g, s->record->inputs[k].path);
             if (file == NO_ID) m->useless = true;
             else if (m->entry_of[file] == NO_ID && is_output(m, g->files[file].path, snap->entry_count)) m->useless = true; /* the next build must say so */
-            else if (m->entry_of[file] == NO_ID || !has_edge(m, m->entry_of[file], step)) add_edge(m, add_file(m, file, NO_ID), step);
+            else if (m->entry_of[file] == NO_ID || !has_edge(m, m->entry_of[file], step)) add_edge(m, add_found_file(m, &s->record->inputs[k], file), step);
+            else add_found_file(m, &s->record->inputs[k], file);
         }
         for (uint32_t k = 0; k < s->record->output_count && !m->useless; k++) {
             const struct role_type *role = schema_find_role(s->binding->type, s->record->outputs[k].role);
