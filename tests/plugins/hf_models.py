@@ -1,0 +1,106 @@
+"""hf_models.py FOLDER: tiny models of random weights as transformers makes them, with what they say: what tests/plugins/data holds.
+
+For each: config.json, model.safetensors, and expected.safetensors with ids, types, lengths, logits, labels, the losses before each of 21
+steps of AdamW (lr 3e-3, no decay), and of decoders the 8 likeliest tokens behind the first 4. rows.safetensors is what `predict` takes.
+"""
+import os
+import sys
+
+import numpy as np
+import torch
+import transformers as tf
+from safetensors.torch import save_file
+
+VOCABULARY, TIME, ROWS = 37, 11, 4
+BERT = dict(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
+            max_position_embeddings=16, type_vocab_size=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+GPT2 = dict(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=4, n_positions=16, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            bos_token_id=0, eos_token_id=0)
+LLAMA = dict(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, max_position_embeddings=16)
+KINDS = {
+    "bert-classes": lambda: tf.BertForSequenceClassification(tf.BertConfig(**BERT, num_labels=3)),
+    "bert-value": lambda: tf.BertForSequenceClassification(tf.BertConfig(**BERT, num_labels=1)),
+    "bert-tokens": lambda: tf.BertForTokenClassification(tf.BertConfig(**BERT, num_labels=5)),
+    "bert-masked": lambda: tf.BertForMaskedLM(tf.BertConfig(**BERT)),
+    "bert-embedding": lambda: tf.BertModel(tf.BertConfig(**BERT)),
+    "gpt2": lambda: tf.GPT2LMHeadModel(tf.GPT2Config(**GPT2)),
+    "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**LLAMA, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                                                        rope_theta=5000.0)),
+    "llama-tied": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**LLAMA, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+                                                             head_dim=6, tie_word_embeddings=True, attention_bias=True, mlp_bias=True)),
+}
+
+
+def batch(name):
+    rng = np.random.default_rng(3)
+    ids = torch.tensor(rng.integers(0, VOCABULARY, (ROWS, TIME)))
+    types = torch.tensor(rng.integers(0, 2, (ROWS, TIME)))
+    lengths = torch.tensor([TIME, 5, 8, 1])
+    mask = torch.arange(TIME)[None] < lengths[:, None]
+    if name == "bert-value":
+        labels = torch.tensor(rng.normal(size=(ROWS,)).astype(np.float32))
+    elif name == "bert-classes":
+        labels = torch.tensor(rng.integers(0, 3, (ROWS,)))
+    elif name.startswith("bert"):
+        labels = torch.tensor(rng.integers(0, 5 if name == "bert-tokens" else VOCABULARY, (ROWS, TIME)))
+        labels[~mask] = -100
+    else:
+        labels = torch.full((ROWS, TIME), -100)
+        labels[:, :-1] = torch.where(mask[:, 1:], ids[:, 1:], torch.tensor(-100))
+    return ids, types, lengths, mask, labels
+
+
+def answers(model, name, ids, types, mask):
+    args = dict(input_ids=ids, attention_mask=mask.long())
+    if name.startswith("bert"):
+        args["token_type_ids"] = types
+    out = model(**args)
+    if name == "bert-embedding":
+        return (out.last_hidden_state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    return out.logits
+
+
+def losses(model, name, ids, types, mask, labels):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0, eps=1e-8)
+    found = []
+    for _ in range(21):
+        y = answers(model, name, ids, types, mask)
+        if name == "bert-value":
+            loss = torch.nn.functional.mse_loss(y[:, 0], labels)
+        else:
+            loss = torch.nn.functional.cross_entropy(y.reshape(-1, y.shape[-1]), labels.reshape(-1))
+        found.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return torch.tensor(found)
+
+
+def make(name, folder):
+    torch.manual_seed(1)
+    model = KINDS[name]().eval()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():  # biases and norms that are not 0 and 1
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=generator) * 0.1)
+    model.save_pretrained(folder)
+    ids, types, lengths, mask, labels = batch(name)
+    with torch.no_grad():
+        y = answers(model, name, ids, types, mask).float()
+    t = {"ids": ids.int(), "types": types.int(), "lengths": lengths.int(), "logits": y.reshape(-1, y.shape[-1]).contiguous()}
+    rows = {key: t[key] for key in ("ids", "types", "lengths") if key != "types" or name.startswith("bert")}
+    if not name.startswith("bert"):
+        with torch.no_grad():
+            made = model.generate(ids[:1, :4], attention_mask=torch.ones(1, 4).long(), max_new_tokens=8, do_sample=False, pad_token_id=0,
+                                  eos_token_id=None)
+        t["greedy"] = made[0, 4:].int().contiguous()
+    if name != "bert-embedding":
+        t["labels"] = labels if labels.dtype == torch.float32 else labels.int()
+        t["losses"] = losses(model, name, ids, types, mask, labels)
+    save_file(t, os.path.join(folder, "expected.safetensors"))
+    save_file(rows, os.path.join(folder, "rows.safetensors"))
+
+
+if __name__ == "__main__":
+    for kind in KINDS:
+        make(kind, os.path.join(sys.argv[1], kind))
