@@ -1,5 +1,5 @@
-/* tokenizer_unicode_data.h: what characters are to `tokenizers` 0.23, whose parts each go by a Unicode version of their own. Made by
- * tests/support/tokenizer_unicode.py, which asks the package about each code point; not to be edited. */
+/* tokenizer_unicode_data.h: what characters are to `tokenizers` 0.23.3, whose parts each go by a Unicode version of their own. Made by
+ * tests/support/tokenizer/unicode.py, which asks the package about each code point; not to be edited. */
 #ifndef MBL_TOKENIZER_UNICODE_DATA_H
 #define MBL_TOKENIZER_UNICODE_DATA_H
 
