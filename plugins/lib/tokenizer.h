@@ -1,4 +1,5 @@
-/* tokenizer.h: text to the numbers that language models read, and back; equal to Hugging Face's `tokenizers`, id for id and offset for offset.
+/* tokenizer.h: text to the numbers that language models read, and back; equal to Hugging Face's `tokenizers`, id for id and offset for
+ * offset.
  *
  * A tokenizer is read from a model's folder (tokenizer.json, or vocab.txt, or vocab.json with merges.txt) or trained from text. It never
  * changes afterwards, so any number of threads may use it at once; what a thread needs to itself (results, scratch, a cache of words)
@@ -35,13 +36,17 @@ struct mbl_special_ids {
 };
 
 MBL_EXPORT const char *mbl_tokenizer_model(const struct mbl_tokenizer *t);      /* "WordPiece" or "BPE" */
-MBL_EXPORT size_t mbl_tokenizer_size(const struct mbl_tokenizer *t);            /* the highest id + 1, added tokens included: rows of an embedding */
-MBL_EXPORT int32_t mbl_tokenizer_id(const struct mbl_tokenizer *t, const char *token); /* of a token as the vocabulary writes it; -1 if it isn't there */
+/* the highest id + 1, added tokens included: rows of an embedding */
+MBL_EXPORT size_t mbl_tokenizer_size(const struct mbl_tokenizer *t);
+/* of a token as the vocabulary writes it; -1 if it isn't there */
+MBL_EXPORT int32_t mbl_tokenizer_id(const struct mbl_tokenizer *t, const char *token);
 MBL_EXPORT const char *mbl_tokenizer_token(const struct mbl_tokenizer *t, int32_t id); /* NUL-terminated; NULL if no token has this id */
 MBL_EXPORT bool mbl_tokenizer_is_special(const struct mbl_tokenizer *t, int32_t id);
 MBL_EXPORT const struct mbl_special_ids *mbl_tokenizer_special(const struct mbl_tokenizer *t);
-MBL_EXPORT size_t mbl_tokenizer_max_length(const struct mbl_tokenizer *t); /* tokens that the model takes (model_max_length); 0 if it isn't said */
-MBL_EXPORT size_t mbl_tokenizer_special_count(const struct mbl_tokenizer *t, bool pair); /* tokens that encoding adds around a text or a pair */
+/* tokens that the model takes (model_max_length); 0 if it isn't said */
+MBL_EXPORT size_t mbl_tokenizer_max_length(const struct mbl_tokenizer *t);
+/* tokens that encoding adds around a text or a pair */
+MBL_EXPORT size_t mbl_tokenizer_special_count(const struct mbl_tokenizer *t, bool pair);
 
 /* -- Encoding. */
 
@@ -65,7 +70,8 @@ struct mbl_encode_options {
 struct mbl_encoding {
     int32_t *ids;                 /* [count] */
     uint8_t *types;               /* [count] token_type_ids: 0, or 1 for the second text */
-    uint32_t (*offsets)[2];       /* [count] bytes of its text from which it came, begin and end; 0, 0 of special tokens. NULL if not asked for */
+    uint32_t (*offsets)[2];       /* [count] bytes of its text from which it came, begin and end; 0, 0 of special tokens; NULL unless
+                                   * asked for */
     size_t count;
     size_t *starts;               /* [texts + 1]: text i has the tokens starts[i] … starts[i + 1] - 1 */
     size_t texts;

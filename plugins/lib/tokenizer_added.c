@@ -1,4 +1,5 @@
-/* tokenizer_added.c: tokens that stand in a text as they are, [MASK] say, and are cut out before anything else sees it: the leftmost first, of those
+/* tokenizer_added.c: tokens that stand in a text as they are, [MASK] say, and are cut out before anything else sees it: the leftmost
+ * first, of those
  * that begin at one place the longest. Some are looked for in the text as it was given, the others after the normalizers. */
 #include "tokenizer_private.h"
 
@@ -42,7 +43,8 @@ static bool is_word_before(const char *s, size_t at) {
     return is_word_at(s, at);
 }
 
-const struct mbl_added_token *mbl_added_find(const struct mbl_tokenizer *t, const struct mbl_added_set *set, const char *s, size_t n, size_t *at,
+const struct mbl_added_token *mbl_added_find(const struct mbl_tokenizer *t, const struct mbl_added_set *set, const char *s, size_t n,
+                                             size_t *at,
                                              size_t *begin, size_t *end) {
     size_t done = *at, length; /* what is before belongs to earlier matches */
     for (size_t i = *at; i < n;) {

@@ -1,4 +1,5 @@
-/* tokenizer_bpe.c: the model BPE (Sennrich et al. 2016): a word begins as its characters, or as its bytes (GPT-2), and of all neighbours that a merge
+/* tokenizer_bpe.c: the model BPE (Sennrich et al. 2016): a word begins as its characters, or as its bytes (GPT-2), and of all neighbours
+ * that a merge
  * is known for, those of the lowest rank become one, the leftmost first, until there are none.
  *
  * Short words look for the lowest rank by going through all neighbours; long ones, which come from text that nothing splits, keep a heap.
@@ -44,7 +45,8 @@ char *mbl_bytes_of_token(const char *token, struct mbl_arena *a, size_t *length)
 
 /* -- reading */
 
-static int bpe_merge(struct mbl_tokenizer *t, const struct mbl_json *item, uint32_t rank, struct mbl_buf *both, const char *name, struct mbl_error *e) {
+static int bpe_merge(struct mbl_tokenizer *t, const struct mbl_json *item, uint32_t rank, struct mbl_buf *both, const char *name,
+                     struct mbl_error *e) {
     const char *left = NULL, *right = NULL;
     size_t left_length = 0, right_length = 0;
     if (item->type == MBL_JSON_STRING) {
@@ -55,13 +57,15 @@ static int bpe_merge(struct mbl_tokenizer *t, const struct mbl_json *item, uint3
             right = space + 1;
             right_length = strlen(right);
         }
-    } else if (item->type == MBL_JSON_LIST && item->count == 2 && item->items[0]->type == MBL_JSON_STRING && item->items[1]->type == MBL_JSON_STRING) {
+    } else if (item->type == MBL_JSON_LIST && item->count == 2 && item->items[0]->type == MBL_JSON_STRING &&
+               item->items[1]->type == MBL_JSON_STRING) {
         left = item->items[0]->string;
         left_length = item->items[0]->count;
         right = item->items[1]->string;
         right_length = item->items[1]->count;
     }
-    if (!left) return mbl_error_set(e, "%s: merge %u is no pair of tokens: \"left right\" or [\"left\", \"right\"] is expected", name, rank);
+    if (!left) return mbl_error_set(e, "%s: merge %u is no pair of tokens: \"left right\" or [\"left\", \"right\"] is expected", name,
+                                    rank);
     both->len = 0;
     mbl_buf_add(both, left, left_length);
     mbl_buf_add(both, right, right_length);
@@ -70,7 +74,8 @@ static int bpe_merge(struct mbl_tokenizer *t, const struct mbl_json *item, uint3
     if (a < 0 || b < 0 || id < 0) {
         const char *missing = a < 0 ? left : b < 0 ? right : both->data;
         size_t length = a < 0 ? left_length : b < 0 ? right_length : both->len;
-        return mbl_error_set(e, "%s: merge %u needs the token \"%.*s\", which the vocabulary doesn't have", name, rank, (int)(length > 200 ? 200 : length),
+        return mbl_error_set(e, "%s: merge %u needs the token \"%.*s\", which the vocabulary doesn't have", name, rank,
+                             (int)(length > 200 ? 200 : length),
                              missing);
     }
     uint64_t pair = PAIR(a, b);
@@ -106,9 +111,11 @@ int mbl_bpe_open(struct mbl_tokenizer *t, const struct mbl_json *model, const ch
         if (text && *text) return mbl_error_set(e, "%s: model.%s is \"%s\"; mbuild's BPE knows no such marks", name, unsupported[i], text);
     }
     if (mbl_json_is_number(dropout) && mbl_json_number(dropout) != 0)
-        return mbl_error_set(e, "%s: model.dropout is %g; only tokenizers without dropout give the same ids each time", name, mbl_json_number(dropout));
+        return mbl_error_set(e, "%s: model.dropout is %g; only tokenizers without dropout give the same ids each time", name,
+                             mbl_json_number(dropout));
     if (!merges || merges->type != MBL_JSON_LIST) return mbl_error_set(e, "%s: model.merges is missing or no list", name);
-    if (merges->count > MBL_TOKENIZER_IDS_MOST) return mbl_error_set(e, "%s: model.merges has %zu entries, more than 2^24", name, merges->count);
+    if (merges->count > MBL_TOKENIZER_IDS_MOST) return mbl_error_set(e, "%s: model.merges has %zu entries, more than 2^24", name,
+                                                                     merges->count);
     t->unk = unk ? mbl_token_map_get(&t->vocabulary, unk, strlen(unk)) : -1;
     if (unk && t->unk < 0) return mbl_error_set(e, "%s: model.unk_token is \"%s\", which model.vocab doesn't have", name, unk);
     t->fallback = mbl_json_get_bool(model, "byte_fallback", false);
@@ -218,7 +225,8 @@ static void add_symbol(struct mbl_encode_work *w, size_t *n, int32_t id, size_t 
     w->symbols[(*n)++] = (struct mbl_symbol){.id = id, .length = (uint32_t)length};
 }
 
-/* Unknown characters wait until the next known one, so that they can be fused. Where a character falls back to its bytes, they wait on: this is how
+/* Unknown characters wait until the next known one, so that they can be fused. Where a character falls back to its bytes, they wait on:
+ * this is how
  * `tokenizers` has it. */
 static size_t bpe_symbols(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const char *s, size_t n) {
     size_t count = 0, waiting = 0, length;

@@ -1,4 +1,5 @@
-/* tokenizer_decode.c: tokens back to text, by the decoders that tokenizer.json names. Each takes the pieces of text and gives pieces; at the end
+/* tokenizer_decode.c: tokens back to text, by the decoders that tokenizer.json names. Each takes the pieces of text and gives pieces; at
+ * the end
  * they stand one behind the other. */
 #include "tokenizer_private.h"
 #include "utf8.h"
@@ -20,7 +21,8 @@ static void piece_set(struct pieces *p, size_t i, struct mbl_buf *text) {
     p->list[i] = (struct piece){mbl_arena_strndup(&p->arena, mbl_buf_str(text), text->len), text->len};
 }
 
-static void replace_all(struct mbl_buf *out, const char *s, size_t n, const char *from, size_t from_length, const char *to, size_t to_length) {
+static void replace_all(struct mbl_buf *out, const char *s, size_t n, const char *from, size_t from_length, const char *to,
+                        size_t to_length) {
     const char *end = s + n, *hit;
     while (s < end && (hit = memmem(s, (size_t)(end - s), from, from_length))) {
         mbl_buf_add(out, s, (size_t)(hit - s));
@@ -42,7 +44,8 @@ static void add_lossy(struct mbl_buf *out, const char *s, size_t n) {
         size_t length = lead >= 0xc2 && lead <= 0xdf ? 2 : (lead & 0xf0) == 0xe0 ? 3 : lead >= 0xf0 && lead <= 0xf4 ? 4 : 1, have = 1;
         while (have < length && at + have < n) {
             unsigned char c = (unsigned char)s[at + have];
-            unsigned char least = have == 1 && (size_t)(lead - 0xc0) < sizeof second_least && second_least[lead - 0xc0] ? second_least[lead - 0xc0] : 0x80;
+            unsigned char least = have == 1 && (size_t)(lead - 0xc0) < sizeof second_least && second_least[lead - 0xc0]
+                ? second_least[lead - 0xc0] : 0x80;
             unsigned char most = have == 1 && lead == 0xed ? 0x9f : have == 1 && lead == 0xf4 ? 0x8f : 0xbf;
             if (c < least || c > most) break;
             have++;
@@ -70,7 +73,8 @@ static void decode_bytes(struct pieces *p) {
 }
 
 static void decode_wordpiece(const struct mbl_decoder *d, struct pieces *p) {
-    static const char *const cleanups[][2] = {{" .", "."},     {" ?", "?"},     {" !", "!"},           {" ,", ","},   {" ' ", "'"},    {" n't", "n't"},
+    static const char *const cleanups[][2] = {{" .", "."},     {" ?", "?"},     {" !", "!"},           {" ,", ","},   {" ' ", "'"},
+           {" n't", "n't"},
                                               {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"},   {" 've", "'ve"}, {" 're", "'re"}};
     for (size_t i = 0; i < p->count; i++) {
         struct mbl_buf text = {0}, next = {0};
@@ -116,7 +120,8 @@ static void decode_fallback(struct pieces *p) {
         size_t run = i;
         for (; run < p->count; run++) {
             const struct piece *q = &p->list[run];
-            if (q->length != 6 || memcmp(q->text, "<0x", 3) || q->text[5] != '>' || hex_digit(q->text[3]) < 0 || hex_digit(q->text[4]) < 0) break;
+            if (q->length != 6 || memcmp(q->text, "<0x", 3) || q->text[5] != '>' || hex_digit(q->text[3]) < 0 ||
+                hex_digit(q->text[4]) < 0) break;
             mbl_buf_addc(&bytes, (char)(hex_digit(q->text[3]) * 16 + hex_digit(q->text[4])));
         }
         if (run == i) {
@@ -148,7 +153,8 @@ static void decode_strip(const struct mbl_decoder *d, struct pieces *p) {
             q->text += d->from_length;
             q->length -= d->from_length;
         }
-        for (size_t k = 0; k < d->stop && q->length >= d->from_length && !memcmp(q->text + q->length - d->from_length, d->from, d->from_length); k++)
+        for (size_t k = 0; k < d->stop && q->length >= d->from_length && !memcmp(q->text + q->length - d->from_length, d->from,
+                                                                                 d->from_length); k++)
             q->length -= d->from_length;
     }
 }
@@ -184,7 +190,8 @@ static void decode_step(const struct mbl_decoder *d, struct pieces *p) {
     }
 }
 
-int mbl_tokenizer_decode(const struct mbl_tokenizer *t, const int32_t *ids, size_t count, bool skip_special, struct mbl_buf *out, struct mbl_error *e) {
+int mbl_tokenizer_decode(const struct mbl_tokenizer *t, const int32_t *ids, size_t count, bool skip_special, struct mbl_buf *out,
+                         struct mbl_error *e) {
     struct pieces p = {0};
     p.list = mbl_alloc(count * sizeof *p.list);
     for (size_t i = 0; i < count; i++) {

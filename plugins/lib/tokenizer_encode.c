@@ -97,7 +97,8 @@ static void count_spaces(const char *s, size_t n, size_t *leading, size_t *trail
     }
 }
 
-/* ByteLevel's and Roberta's offsets leave out as many characters as a token has spaces at its ends, but for a single space at the very beginning, if
+/* ByteLevel's and Roberta's offsets leave out as many characters as a token has spaces at its ends, but for a single space at the very
+ * beginning, if
  * one is put there. */
 static void trim_offsets(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const char *s, size_t from, size_t count) {
     for (size_t i = from; i < from + count; i++) {
@@ -118,12 +119,14 @@ static void trim_offsets(const struct mbl_tokenizer *t, struct mbl_encode_work *
     }
 }
 
-static int encode_text(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_text *text, const char *what, size_t number,
+static int encode_text(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_text *text, const char *what,
+                       size_t number,
                        struct mbl_error *e) {
     const char *s = text->length ? text->data : "";
     size_t n = text->length, bad, at = 0, done = 0, begin, end;
     const struct mbl_added_token *a;
-    if (n > MBL_TOKENIZER_TEXT_MOST) return mbl_error_set(e, "%s %zu has %zu bytes; at most %zu are expected", what, number, n, MBL_TOKENIZER_TEXT_MOST);
+    if (n > MBL_TOKENIZER_TEXT_MOST) return mbl_error_set(e, "%s %zu has %zu bytes; at most %zu are expected", what, number, n,
+                                                          MBL_TOKENIZER_TEXT_MOST);
     if ((bad = mbl_utf8_check(s, n)) < n)
         return mbl_error_set(e, "%s %zu: byte %zu (0x%02x) is not UTF-8", what, number, bad, (unsigned)(unsigned char)s[bad]);
     while (t->raw.any && (a = mbl_added_find(t, &t->raw, s, n, &at, &begin, &end))) {
@@ -161,7 +164,8 @@ static int truncate_lengths(size_t n[2], bool pair, size_t most, enum mbl_trunca
     size_t which = how == MBL_TRUNCATE_ONLY_SECOND;
     if (which == 1 && !pair) return mbl_error_set(e, "text %zu: only second texts are to be cut, and there is none", number);
     if (n[which] <= excess)
-        return mbl_error_set(e, "text %zu: only the %s text is to be cut, whose %zu tokens are too few to take %zu off", number, which ? "second" : "first",
+        return mbl_error_set(e, "text %zu: only the %s text is to be cut, whose %zu tokens are too few to take %zu off", number, which
+                             ? "second" : "first",
                              n[which], excess);
     n[which] -= excess;
     return 0;

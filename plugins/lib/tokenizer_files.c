@@ -1,4 +1,5 @@
-/* tokenizer_files.c: the files in a model's folder. vocab.txt, and vocab.json with merges.txt, are turned into what tokenizer.json says, so that all
+/* tokenizer_files.c: the files in a model's folder. vocab.txt, and vocab.json with merges.txt, are turned into what tokenizer.json says,
+ * so that all
  * tokenizers are made in one place (tokenizer_read.c) and can be written (tokenizer_write.c).
  */
 #include "tokenizer_files.h"
@@ -113,7 +114,8 @@ int mbl_wordpiece_json(struct mbl_arena *a, struct mbl_json *vocab, const struct
     static const char *const keys[] = {"pad_token", "unk_token", "cls_token", "sep_token", "mask_token"};
     static const char *const texts[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
     const char *special[5];
-    struct mbl_json *v = root(a), *added = mbl_json_list(a), *normal = step(a, "BertNormalizer"), *decoder = step(a, "WordPiece"), *model = step(a, "WordPiece");
+    struct mbl_json *v = root(a), *added = mbl_json_list(a), *normal = step(a, "BertNormalizer"), *decoder = step(a, "WordPiece"),
+        *model = step(a, "WordPiece");
     const struct mbl_json *accents = mbl_json_get(config, "strip_accents");
     int64_t ids[5];
     for (int i = 0; i < 5; i++) {
@@ -124,7 +126,8 @@ int mbl_wordpiece_json(struct mbl_arena *a, struct mbl_json *vocab, const struct
     }
     mbl_json_set(a, normal, "clean_text", mbl_json_bool(a, true));
     mbl_json_set(a, normal, "handle_chinese_chars", mbl_json_bool(a, mbl_json_get_bool(config, "tokenize_chinese_chars", true)));
-    mbl_json_set(a, normal, "strip_accents", accents && accents->type == MBL_JSON_BOOL ? mbl_json_bool(a, accents->boolean) : mbl_json_null(a));
+    mbl_json_set(a, normal, "strip_accents", accents && accents->type == MBL_JSON_BOOL ? mbl_json_bool(a, accents->boolean)
+                 : mbl_json_null(a));
     mbl_json_set(a, normal, "lowercase", mbl_json_bool(a, mbl_json_get_bool(config, "do_lower_case", true)));
     mbl_json_set(a, decoder, "prefix", mbl_json_string(a, "##"));
     mbl_json_set(a, decoder, "cleanup", mbl_json_bool(a, true));
@@ -165,7 +168,8 @@ int mbl_bpe_json(struct mbl_arena *a, struct mbl_json *vocab, struct mbl_json *m
     }
     if (roberta) {
         const char *cls = special_text(config, "cls_token", "<s>"), *sep = special_text(config, "sep_token", "</s>");
-        if (id_of(vocab, cls) < 0 || id_of(vocab, sep) < 0) return mbl_error_set(e, "%s: the vocabulary lacks \"%s\" or \"%s\"", name, cls, sep);
+        if (id_of(vocab, cls) < 0 || id_of(vocab, sep) < 0) return mbl_error_set(e, "%s: the vocabulary lacks \"%s\" or \"%s\"", name,
+                                                                                 cls, sep);
         post = step(a, "RobertaProcessing");
         mbl_json_set(a, post, "cls", token_and_id(a, cls, id_of(vocab, cls)));
         mbl_json_set(a, post, "sep", token_and_id(a, sep, id_of(vocab, sep)));
@@ -259,7 +263,8 @@ static int read_merges_txt(const char *path, struct mbl_arena *a, struct mbl_jso
         if (length >= 8 && !memcmp(line, "#version", 8)) continue;
         const char *space = memchr(line, ' ', length);
         if (!space || memchr(space + 1, ' ', (size_t)(line + length - space - 1))) {
-            failed = mbl_error_set(e, "%s:%zu: \"%.*s\"; two tokens with a space between are expected", path, number, (int)(length > 100 ? 100 : length), line);
+            failed = mbl_error_set(e, "%s:%zu: \"%.*s\"; two tokens with a space between are expected", path, number,
+                                   (int)(length > 100 ? 100 : length), line);
             break;
         }
         char *copy = mbl_arena_strndup(a, line, length);
@@ -305,7 +310,8 @@ static int open_in(struct mbl_tokenizer *t, const char *folder, const char *file
         if (read_vocab_txt(path, a, &vocab, e) || mbl_wordpiece_json(a, vocab, config, path, &json, e)) return -1;
     } else if (!strcmp(file, "vocab.json")) {
         if (mbl_json_read(path, a, &vocab, e) || read_merges_txt(mbl_path_join(a, folder, "merges.txt"), a, &merges, e)) return -1;
-        if (vocab->type != MBL_JSON_TABLE) return mbl_error_set(e, "%s is %s; a table of ids is expected", path, mbl_json_type_name(vocab->type));
+        if (vocab->type != MBL_JSON_TABLE) return mbl_error_set(e, "%s is %s; a table of ids is expected", path,
+                                                                mbl_json_type_name(vocab->type));
         if (mbl_bpe_json(a, vocab, merges, config, path, &json, e)) return -1;
     } else if (mbl_json_read(path, a, &json, e)) {
         return -1;
@@ -328,7 +334,8 @@ int mbl_tokenizer_open(const char *path, struct mbl_tokenizer **out, struct mbl_
         else mbl_error_set(e, "%s: no tokenizer.json, vocab.txt, or vocab.json with merges.txt in it", path);
     } else {
         const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
-        char *folder = slash ? mbl_arena_strndup(&t->arena, path, (size_t)(slash - path) + (slash == path)) : mbl_arena_strdup(&t->arena, ".");
+        char *folder = slash ? mbl_arena_strndup(&t->arena, path, (size_t)(slash - path) + (slash == path))
+            : mbl_arena_strdup(&t->arena, ".");
         failed = open_in(t, folder, strcmp(file, "merges.txt") ? file : "vocab.json", e);
     }
     if (failed) mbl_tokenizer_free(t);

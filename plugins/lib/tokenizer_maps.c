@@ -1,4 +1,5 @@
-/* tokenizer_maps.c: strings to ids: a hash table for whole strings, a trie for those that begin at some place of a text; and the cache that a thread
+/* tokenizer_maps.c: strings to ids: a hash table for whole strings, a trie for those that begin at some place of a text; and the cache
+ * that a thread
  * keeps of words it has seen. */
 #include "tokenizer_private.h"
 

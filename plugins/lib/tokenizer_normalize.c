@@ -174,7 +174,8 @@ static void normal_lower(struct normal *n) {
 static void normal_strip(struct normal *n) {
     const struct mbl_token_text *in = &n->f.in;
     size_t begin = 0, end = in->length, length;
-    while (n->step->left && begin < end && mbl_unicode_classes(mbl_utf8_decode(in->bytes + begin, &length)) & MBL_UNICODE_WHITE) begin += length;
+    while (n->step->left && begin < end && mbl_unicode_classes(mbl_utf8_decode(in->bytes + begin,
+                                                                               &length)) & MBL_UNICODE_WHITE) begin += length;
     while (n->step->right && end > begin) {
         size_t last = end - 1;
         while (last > begin && ((unsigned char)in->bytes[last] & 0xc0) == 0x80) last--;

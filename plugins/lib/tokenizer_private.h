@@ -74,7 +74,8 @@ void mbl_transform_begin(struct mbl_transform *f, const struct mbl_token_text *i
 void mbl_transform_put(struct mbl_transform *f, uint32_t c, int32_t change); /* change: as in struct mbl_unicode_char */
 void mbl_transform_copy(struct mbl_transform *f, size_t bytes);              /* as they are */
 void mbl_transform_skip(struct mbl_transform *f, size_t bytes);
-void mbl_transform_insert(struct mbl_transform *f, const char *bytes, size_t n, size_t like); /* that come from what byte `like` of `in` comes from */
+/* that come from what byte `like` of `in` comes from */
+void mbl_transform_insert(struct mbl_transform *f, const char *bytes, size_t n, size_t like);
 void mbl_transform_end(struct mbl_transform *f, struct mbl_token_text *text); /* what was written becomes the text */
 /* Where the token of bytes begin … end comes from. */
 void mbl_token_origin(const struct mbl_token_text *text, size_t begin, size_t end, struct mbl_token *out);
@@ -105,7 +106,8 @@ struct mbl_splitter {
     enum mbl_prepend prepend;
 };
 
-enum mbl_decoder_kind { MBL_DECODE_BYTES, MBL_DECODE_WORDPIECE, MBL_DECODE_METASPACE, MBL_DECODE_FALLBACK, MBL_DECODE_FUSE, MBL_DECODE_STRIP,
+enum mbl_decoder_kind { MBL_DECODE_BYTES, MBL_DECODE_WORDPIECE, MBL_DECODE_METASPACE, MBL_DECODE_FALLBACK, MBL_DECODE_FUSE,
+    MBL_DECODE_STRIP,
                         MBL_DECODE_REPLACE, MBL_DECODE_SUFFIX };
 struct mbl_decoder {
     enum mbl_decoder_kind kind;
@@ -231,7 +233,8 @@ void mbl_work_close(struct mbl_encode_work *w);
 /* Adds a token: of bytes begin … end of the text that is at work. */
 void mbl_work_add(struct mbl_encode_work *w, int32_t id, size_t begin, size_t end);
 
-/* Words seen before. mbl_cache_get adds a word's tokens, if it knows them, as if it began at `begin`; mbl_cache_put remembers the tokens from `first`
+/* Words seen before. mbl_cache_get adds a word's tokens, if it knows them, as if it began at `begin`; mbl_cache_put remembers the tokens
+ * from `first`
  * on as those of the word that began there. */
 #define MBL_CACHE_KEY_MOST 64
 void mbl_cache_open(struct mbl_encode_work *w, uint64_t serial, bool offsets); /* forgets what another tokenizer put there */
@@ -246,7 +249,8 @@ void mbl_normalize_text(const struct mbl_tokenizer *t, struct mbl_encode_work *w
 void mbl_split(const struct mbl_tokenizer *t, struct mbl_encode_work *w, struct mbl_token_text *text);
 #define MBL_GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 size_t (*mbl_split_pattern(const char *regex))(const char *s, size_t n); /* NULL: a regular expression that isn't known */
-void mbl_wordpiece_word(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_token_text *text, size_t begin, size_t end);
+void mbl_wordpiece_word(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_token_text *text, size_t begin,
+                        size_t end);
 void mbl_bpe_word(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_token_text *text, size_t begin, size_t end);
 int mbl_bpe_open(struct mbl_tokenizer *t, const struct mbl_json *model, const char *name, struct mbl_error *e);
 int mbl_wordpiece_open(struct mbl_tokenizer *t, const struct mbl_json *model, const char *name, struct mbl_error *e);
@@ -254,7 +258,8 @@ int mbl_wordpiece_open(struct mbl_tokenizer *t, const struct mbl_json *model, co
 /* Added tokens. */
 void mbl_added_open(struct mbl_tokenizer *t);
 /* The next one at or after *at in s; what is before it ends at *begin, what comes after begins at *end. NULL: there is none. */
-const struct mbl_added_token *mbl_added_find(const struct mbl_tokenizer *t, const struct mbl_added_set *set, const char *s, size_t n, size_t *at,
+const struct mbl_added_token *mbl_added_find(const struct mbl_tokenizer *t, const struct mbl_added_set *set, const char *s, size_t n,
+                                             size_t *at,
                                              size_t *begin, size_t *end);
 
 /* The bytes that a byte-level token's text stands for, or NULL if it has a character that stands for none; in the arena. */
@@ -262,7 +267,8 @@ char *mbl_bytes_of_token(const char *token, struct mbl_arena *a, size_t *length)
 extern const uint16_t mbl_byte_chars[256]; /* GPT-2's character for each byte */
 
 /* Makes a tokenizer of tokenizer.json as a tree, which with `config` (or NULL) must lie in t->arena. `name` is for messages. */
-int mbl_tokenizer_build(struct mbl_tokenizer *t, const struct mbl_json *json, const struct mbl_json *config, const char *name, struct mbl_error *e);
+int mbl_tokenizer_build(struct mbl_tokenizer *t, const struct mbl_json *json, const struct mbl_json *config, const char *name,
+                        struct mbl_error *e);
 struct mbl_tokenizer *mbl_tokenizer_new(void);
 
 #endif

@@ -1,4 +1,5 @@
-/* tokenizer_read.c: a tokenizer out of tokenizer.json. What it asks for is made of the steps that are known here, or refused by its name and its
+/* tokenizer_read.c: a tokenizer out of tokenizer.json. What it asks for is made of the steps that are known here, or refused by its name
+ * and its
  * place: a step that is left out would give other ids.
  */
 #include "tokenizer_private.h"
@@ -43,7 +44,8 @@ static int read_step(struct reader *r, const struct mbl_json *v, const char *pla
     return -1;
 }
 
-static int read_sequence(struct reader *r, const struct mbl_json *v, const char *place, const char *key, const struct kind *kinds, size_t count) {
+static int read_sequence(struct reader *r, const struct mbl_json *v, const char *place, const char *key, const struct kind *kinds,
+                         size_t count) {
     const struct mbl_json *list = mbl_json_get(v, key);
     if (!list || list->type != MBL_JSON_LIST) return mbl_error_set(r->e, "%s: %s.%s is no list", r->name, place, key);
     for (size_t i = 0; i < list->count; i++) {
@@ -150,7 +152,8 @@ static int normalizer_prepend(struct reader *r, const struct mbl_json *v, const 
 
 static int normalizer_replace(struct reader *r, const struct mbl_json *v, const char *place) {
     struct mbl_normalizer *n = add_normalizer(r, MBL_NORMALIZE_REPLACE, place);
-    return n && (n->from = read_plain_pattern(r, v, place, &n->from_length)) && (n->to = read_text(r, v, "content", place, &n->to_length)) ? 0 : -1;
+    return n && (n->from = read_plain_pattern(r, v, place, &n->from_length)) && (n->to = read_text(r, v, "content", place, &n->to_length))
+        ? 0 : -1;
 }
 
 static int normalizer_sequence(struct reader *r, const struct mbl_json *v, const char *place);
@@ -233,7 +236,8 @@ static int splitter_split(struct reader *r, const struct mbl_json *v, const char
     if (!regex) return (s->text = read_plain_pattern(r, v, place, &s->text_length)) ? 0 : -1;
     s->match = mbl_split_pattern(regex);
     if (!s->match) {
-        return mbl_error_set(r->e, "%s: %s.pattern.Regex is \"%.300s\"; mbuild's tokenizers know those of GPT-2, Llama 3 and Qwen 2", r->name, place,
+        return mbl_error_set(r->e, "%s: %s.pattern.Regex is \"%.300s\"; mbuild's tokenizers know those of GPT-2, Llama 3 and Qwen 2",
+                             r->name, place,
                              regex);
     }
     /* These match everything, so that only what becomes of matches counts. */
@@ -267,7 +271,8 @@ static int splitter_bytes(struct reader *r, const struct mbl_json *v, const char
     s->match = mbl_split_pattern(MBL_GPT2_PATTERN);
     r->t->bytes = true;
     if (s->prefix_space) r->t->rewrites = true;
-    if (!r->t->bpe) return mbl_error_set(r->e, "%s: %s is ByteLevel, which mbuild's tokenizers take only with the model BPE", r->name, place);
+    if (!r->t->bpe) return mbl_error_set(r->e, "%s: %s is ByteLevel, which mbuild's tokenizers take only with the model BPE", r->name,
+                                         place);
     return 0;
 }
 
@@ -356,7 +361,8 @@ static int processor_bytes(struct reader *r, const struct mbl_json *v, const cha
     return 0;
 }
 
-static int template_special(struct reader *r, const struct mbl_json *tokens, const struct mbl_json *piece, const char *place, struct mbl_frame *f,
+static int template_special(struct reader *r, const struct mbl_json *tokens, const struct mbl_json *piece, const char *place,
+                            struct mbl_frame *f,
                             uint8_t type) {
     const char *id = mbl_json_get_string(piece, "id");
     const struct mbl_json *ids = id ? mbl_json_get(mbl_json_get(tokens, id), "ids") : NULL;
@@ -367,7 +373,8 @@ static int template_special(struct reader *r, const struct mbl_json *tokens, con
     p->count = ids->count;
     f->added += ids->count;
     for (size_t i = 0; i < ids->count; i++)
-        if (read_id(r, ids->items[i], mbl_arena_printf(&r->t->arena, "post_processor.special_tokens[\"%.100s\"].ids[%zu]", id, i), &p->ids[i])) return -1;
+        if (read_id(r, ids->items[i], mbl_arena_printf(&r->t->arena, "post_processor.special_tokens[\"%.100s\"].ids[%zu]", id, i),
+                    &p->ids[i])) return -1;
     return 0;
 }
 
@@ -375,19 +382,22 @@ static int read_template(struct reader *r, const struct mbl_json *v, const char 
     const struct mbl_json *list = mbl_json_get(v, key), *tokens = mbl_json_get(v, "special_tokens");
     int seen[2] = {0};
     *f = (struct mbl_frame){0};
-    if (!list || list->type != MBL_JSON_LIST || list->count > 1024) return mbl_error_set(r->e, "%s: %s.%s is missing or no list", r->name, place, key);
+    if (!list || list->type != MBL_JSON_LIST || list->count > 1024) return mbl_error_set(r->e, "%s: %s.%s is missing or no list", r->name,
+                                                                                         place, key);
     for (size_t i = 0; i < list->count; i++) {
         const struct mbl_json *sequence = mbl_json_get(list->items[i], "Sequence"), *special = mbl_json_get(list->items[i], "SpecialToken");
         const char *inner = mbl_arena_printf(&r->t->arena, "%s.%s[%zu]", place, key, i), *id = mbl_json_get_string(sequence, "id");
         int64_t type = mbl_json_get_int(sequence ? sequence : special, "type_id", 0);
-        if (type < 0 || type > 255) return mbl_error_set(r->e, "%s: %s.type_id is %lld; 0 to 255 is expected", r->name, inner, (long long)type);
+        if (type < 0 || type > 255) return mbl_error_set(r->e, "%s: %s.type_id is %lld; 0 to 255 is expected", r->name, inner,
+                                                         (long long)type);
         if (special) {
             if (template_special(r, tokens, special, inner, f, (uint8_t)type)) return -1;
             continue;
         }
         int which = id && !strcmp(id, "A") ? 0 : id && !strcmp(id, "B") && pair ? 1 : -1;
         if (which < 0 || seen[which]++)
-            return mbl_error_set(r->e, "%s: %s is neither a SpecialToken nor the Sequence A%s for the first time", r->name, inner, pair ? " or B" : "");
+            return mbl_error_set(r->e, "%s: %s is neither a SpecialToken nor the Sequence A%s for the first time", r->name, inner, pair
+                                 ? " or B" : "");
         add_part(r, f, which, (uint8_t)type);
     }
     if (!seen[0] || (pair && !seen[1])) return mbl_error_set(r->e, "%s: %s.%s leaves a text out", r->name, place, key);
@@ -466,7 +476,8 @@ static int decoder_strip(struct reader *r, const struct mbl_json *v, const char 
 
 static int decoder_replace(struct reader *r, const struct mbl_json *v, const char *place) {
     struct mbl_decoder *d = add_decoder(r, MBL_DECODE_REPLACE, place);
-    return d && (d->from = read_plain_pattern(r, v, place, &d->from_length)) && (d->to = read_text(r, v, "content", place, &d->to_length)) ? 0 : -1;
+    return d && (d->from = read_plain_pattern(r, v, place, &d->from_length)) && (d->to = read_text(r, v, "content", place, &d->to_length))
+        ? 0 : -1;
 }
 
 static int decoder_suffix(struct reader *r, const struct mbl_json *v, const char *place) {
@@ -477,9 +488,11 @@ static int decoder_suffix(struct reader *r, const struct mbl_json *v, const char
 
 static int decoder_sequence(struct reader *r, const struct mbl_json *v, const char *place);
 
-static const struct kind decoders[] = {{"ByteLevel", decoder_bytes},       {"WordPiece", decoder_wordpiece}, {"Metaspace", decoder_metaspace},
+static const struct kind decoders[] = {{"ByteLevel", decoder_bytes},       {"WordPiece", decoder_wordpiece},
+    {"Metaspace", decoder_metaspace},
                                        {"ByteFallback", decoder_fallback}, {"Fuse", decoder_fuse},           {"Strip", decoder_strip},
-                                       {"Replace", decoder_replace},       {"BPEDecoder", decoder_suffix},   {"Sequence", decoder_sequence}};
+                                       {"Replace", decoder_replace},       {"BPEDecoder", decoder_suffix},
+                                             {"Sequence", decoder_sequence}};
 
 static int decoder_sequence(struct reader *r, const struct mbl_json *v, const char *place) {
     return read_sequence(r, v, place, "decoders", decoders, COUNT(decoders));
@@ -491,7 +504,9 @@ static int read_vocabulary(struct reader *r, const struct mbl_json *model) {
     struct mbl_tokenizer *t = r->t;
     const struct mbl_json *vocab = mbl_json_get(model, "vocab"), *added = mbl_json_get(r->t->json, "added_tokens");
     int64_t most = -1, room;
-    if (!vocab || vocab->type != MBL_JSON_TABLE || !vocab->count) return mbl_error_set(r->e, "%s: model.vocab is missing or no table of ids", r->name);
+    if (!vocab || vocab->type != MBL_JSON_TABLE || !vocab->count) return mbl_error_set(r->e,
+                                                                                       "%s: model.vocab is missing or no table of ids",
+                                                                                           r->name);
     if (added && added->type == MBL_JSON_NULL) added = NULL;
     if (added && added->type != MBL_JSON_LIST) return mbl_error_set(r->e, "%s: added_tokens is no list", r->name);
     t->added_count = added ? added->count : 0;
@@ -513,7 +528,8 @@ static int read_vocabulary(struct reader *r, const struct mbl_json *model) {
     for (size_t i = 0; i < vocab->count; i++) {
         int64_t id = vocab->items[i]->integer;
         if (t->tokens[id])
-            return mbl_error_set(r->e, "%s: model.vocab gives id %lld to \"%.100s\" and to \"%.100s\"", r->name, (long long)id, t->tokens[id], vocab->keys[i]);
+            return mbl_error_set(r->e, "%s: model.vocab gives id %lld to \"%.100s\" and to \"%.100s\"", r->name, (long long)id,
+                                 t->tokens[id], vocab->keys[i]);
         t->tokens[id] = vocab->keys[i];
         mbl_token_map_set(&t->vocabulary, vocab->keys[i], strlen(vocab->keys[i]), (int32_t)id);
     }
@@ -541,11 +557,14 @@ static int read_added(struct reader *r) {
         if (!a->text || !*a->text) return mbl_error_set(r->e, "%s: added_tokens[%zu].content is missing or empty", r->name, i);
         int32_t known = mbl_token_map_get(&t->vocabulary, a->text, strlen(a->text));
         if ((known >= 0 && known != a->id) || (known < 0 && t->tokens[a->id]))
-            return mbl_error_set(r->e, "%s: added_tokens[%zu] gives \"%.100s\" the id %d, but model.vocab has \"%.100s\" with id %d", r->name, i, a->text,
+            return mbl_error_set(r->e, "%s: added_tokens[%zu] gives \"%.100s\" the id %d, but model.vocab has \"%.100s\" with id %d",
+                                 r->name, i, a->text,
                                  a->id, known >= 0 ? a->text : t->tokens[a->id], known >= 0 ? known : a->id);
         if (known < 0 && a->id != next++) /* `tokenizers` counts on, whatever the file says */
-            return mbl_error_set(r->e, "%s: added_tokens[%zu] has the id %d; %d is expected, the next after model.vocab", r->name, i, a->id, next - 1);
-        if (t->added_by_id[a->id] >= 0) return mbl_error_set(r->e, "%s: added_tokens[%zu] has the id %d, as one before it has", r->name, i, a->id);
+            return mbl_error_set(r->e, "%s: added_tokens[%zu] has the id %d; %d is expected, the next after model.vocab", r->name, i,
+                                 a->id, next - 1);
+        if (t->added_by_id[a->id] >= 0) return mbl_error_set(r->e, "%s: added_tokens[%zu] has the id %d, as one before it has", r->name,
+                                                             i, a->id);
         t->added_by_id[a->id] = (int32_t)i;
     }
     for (size_t i = 0; i < t->added_count; i++) t->tokens[t->added[i].id] = t->added[i].text;
@@ -590,13 +609,15 @@ struct mbl_tokenizer *mbl_tokenizer_new(void) {
     return t;
 }
 
-int mbl_tokenizer_build(struct mbl_tokenizer *t, const struct mbl_json *json, const struct mbl_json *config, const char *name, struct mbl_error *e) {
+int mbl_tokenizer_build(struct mbl_tokenizer *t, const struct mbl_json *json, const struct mbl_json *config, const char *name,
+                        struct mbl_error *e) {
     struct reader r = {t, name, e};
     const struct mbl_json *model = mbl_json_get(json, "model");
     const char *type = mbl_json_get_string(model, "type");
     t->json = json;
     t->config = config;
-    if (!model || model->type != MBL_JSON_TABLE) return mbl_error_set(e, "%s: no model in it; a table that tokenizers calls tokenizer.json is expected", name);
+    if (!model || model->type != MBL_JSON_TABLE) return mbl_error_set(e,
+                                                                      "%s: no model in it; a tokenizer.json is expected", name);
     if (!type) type = mbl_json_get(model, "merges") ? "BPE" : mbl_json_get(model, "continuing_subword_prefix") ? "WordPiece" : "";
     t->bpe = !strcmp(type, "BPE");
     if (!t->bpe && strcmp(type, "WordPiece"))

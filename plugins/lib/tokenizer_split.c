@@ -111,7 +111,8 @@ size_t (*mbl_split_pattern(const char *regex))(const char *s, size_t n) {
         size_t (*match)(const char *s, size_t n);
     } known[] = {
         {MBL_GPT2_PATTERN, match_gpt2},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)"
+         "|\\s+",
          match_llama3},
         {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
          match_qwen2},
@@ -177,7 +178,8 @@ static void split_classes(struct pieces *p, const char *s, struct mbl_span span,
 
 static void split_literal(struct pieces *p, const struct mbl_splitter *step, const char *s, struct mbl_span span) {
     size_t at = span.begin;
-    for (const char *hit; at < span.end && (hit = memmem(s + at, span.end - at, step->text, step->text_length)); at = (size_t)(hit - s) + step->text_length) {
+    for (const char *hit; at < span.end && (hit = memmem(s + at, span.end - at, step->text,
+                                                         step->text_length)); at = (size_t)(hit - s) + step->text_length) {
         pieces_add(p, at, (size_t)(hit - s), step->invert);
         pieces_add(p, (size_t)(hit - s), (size_t)(hit - s) + step->text_length, !step->invert);
     }
@@ -252,7 +254,8 @@ static void split_rewrite(const struct mbl_splitter *step, struct mbl_encode_wor
             if (!there && (step->prepend == MBL_PREPEND_ALWAYS || (step->prepend == MBL_PREPEND_FIRST && origin.begin == 0)))
                 mbl_transform_insert(&f, step->text, step->text_length, f.at);
         }
-        for (const char *space; step->kind == MBL_SPLIT_METASPACE && f.at < word->end && (space = memchr(text->bytes + f.at, ' ', word->end - f.at));) {
+        for (const char *space; step->kind == MBL_SPLIT_METASPACE && f.at < word->end && (space = memchr(text->bytes + f.at, ' ',
+                                                                                                         word->end - f.at));) {
             mbl_transform_copy(&f, (size_t)(space - text->bytes) - f.at);
             mbl_transform_insert(&f, step->text, step->text_length, f.at);
             mbl_transform_skip(&f, 1);

@@ -1,4 +1,5 @@
-/* tokenizer_train.c: a vocabulary out of text. Both models are learned by byte-pair encoding: words begin as bytes (BPE) or characters (WordPiece, where
+/* tokenizer_train.c: a vocabulary out of text. Both models are learned by byte-pair encoding: words begin as bytes (BPE) or characters
+ * (WordPiece, where
  * those inside a word carry ##), and the pair that stands most often becomes one token, until there are enough.
  *
  * Of pairs as frequent as each other the one of lower ids comes first, and ids follow from counts and code points alone, so that neither
@@ -336,7 +337,8 @@ static int train(struct trainer *r, const struct mbl_text *texts, size_t count, 
     struct mbl_normalizer *normal = mbl_arena_alloc(&r->t->arena, sizeof *normal);
     struct mbl_splitter *split = mbl_arena_alloc(&r->t->arena, sizeof *split);
     struct mbl_encode_work w = {0};
-    *normal = (struct mbl_normalizer){.kind = MBL_NORMALIZE_BERT, .clean = true, .cjk = true, .accents = r->o->lowercase, .lower = r->o->lowercase};
+    *normal = (struct mbl_normalizer){.kind = MBL_NORMALIZE_BERT, .clean = true, .cjk = true, .accents = r->o->lowercase,
+        .lower = r->o->lowercase};
     *split = (struct mbl_splitter){.kind = MBL_SPLIT_BERT, .split = true};
     r->t->normalizers = normal;
     r->t->splitters = split;
@@ -356,7 +358,8 @@ static int train(struct trainer *r, const struct mbl_text *texts, size_t count, 
     }
     mbl_work_close(&w);
     mbl_token_map_open(&r->ids, r->o->vocabulary + 1024);
-    for (size_t i = 0; i < (r->bytes ? 1u : 5u); i++) add_token(r, r->bytes ? bpe[i] : wordpiece[i], strlen(r->bytes ? bpe[i] : wordpiece[i]));
+    for (size_t i = 0; i < (r->bytes ? 1u : 5u); i++) add_token(r, r->bytes ? bpe[i] : wordpiece[i],
+                                                                strlen(r->bytes ? bpe[i] : wordpiece[i]));
     if (r->bytes) start_bytes(r);
     else start_characters(r);
     learn(r);
@@ -368,7 +371,8 @@ int mbl_tokenizer_train(const struct mbl_tokenizer_training *o, const struct mbl
     bool bytes = !strcmp(o->model, "bpe");
     size_t least = bytes ? 257 : 7;
     *out = NULL;
-    if (!bytes && strcmp(o->model, "wordpiece")) return mbl_error_set(e, "tokenizers are trained as \"bpe\" or \"wordpiece\", not as \"%.100s\"", o->model);
+    if (!bytes && strcmp(o->model, "wordpiece")) return mbl_error_set(e,
+                                                                      "\"%.100s\" is no model to train; \"bpe\" or \"wordpiece\" is", o->model);
     if (o->vocabulary < least || o->vocabulary > 1 << 20)
         return mbl_error_set(e, "a vocabulary of %zu tokens; %zu to 1048576 are expected for %s", o->vocabulary, least, o->model);
     struct trainer r = {.o = o, .bytes = bytes, .t = mbl_tokenizer_new()};

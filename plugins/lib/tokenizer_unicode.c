@@ -1,7 +1,9 @@
 /* tokenizer_unicode.c: characters as tokenizers see them; see tokenizer_unicode.h.
  *
- * Classes and lower case come from a table, since each part of `tokenizers` goes by a Unicode version of its own. Decompositions and combining
- * classes are utf8proc's: Unicode never changes these once a character is assigned, so the table only says which characters were assigned for
+ * Classes and lower case come from a table, since each part of `tokenizers` goes by a Unicode version of its own. Decompositions and
+ * combining
+ * classes are utf8proc's: Unicode never changes these once a character is assigned, so the table only says which characters were
+ * assigned for
  * the package; all others are taken as they are, whatever utf8proc's version knows of them.
  */
 #include "tokenizer_unicode.h"
@@ -117,7 +119,8 @@ static uint32_t unicode_compose(uint32_t first, uint32_t second) {
     if (first - 0xac00 < 11172 && (first - 0xac00) % 28 == 0 && second - 0x11a8 < 27) return first + (second - 0x11a7);
     unsigned slot = composition_slot(first, second);
     for (; unicode_compositions[slot].both; slot = (slot + 1) % COMPOSITIONS)
-        if (unicode_compositions[slot].first == first && unicode_compositions[slot].second == second) return unicode_compositions[slot].both;
+        if (unicode_compositions[slot].first == first && unicode_compositions[slot].second == second)
+            return unicode_compositions[slot].both;
     return 0;
 }
 

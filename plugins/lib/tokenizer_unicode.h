@@ -42,7 +42,8 @@ static inline uint32_t mbl_utf8_decode(const char *text, size_t *length) {
 }
 size_t mbl_utf8_encode(uint32_t c, char out[4]); /* returns the bytes */
 
-/* A character on its way through a normalization form. `change` is how the text grows there: 0, in place of one; 1, one more; -n, in place of
+/* A character on its way through a normalization form. `change` is how the text grows there: 0, in place of one; 1, one more; -n, in
+ * place of
  * one and n after it. */
 struct mbl_unicode_char {
     uint32_t c;

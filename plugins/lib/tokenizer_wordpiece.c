@@ -1,4 +1,5 @@
-/* tokenizer_wordpiece.c: the model WordPiece: the longest piece that begins a word, then the longest that goes on with it, and so on; a word that
+/* tokenizer_wordpiece.c: the model WordPiece: the longest piece that begins a word, then the longest that goes on with it, and so on; a
+ * word that
  * pieces can't make up is [UNK] as a whole. */
 #include "tokenizer_private.h"
 
@@ -37,7 +38,8 @@ static size_t count_chars(const char *s, size_t n) {
     return count;
 }
 
-void mbl_wordpiece_word(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_token_text *text, size_t begin, size_t end) {
+void mbl_wordpiece_word(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_token_text *text, size_t begin,
+                        size_t end) {
     size_t first = w->count, at = begin;
     bool whole = end - begin <= t->most_chars || count_chars(text->bytes + begin, end - begin) <= t->most_chars;
     while (whole && at < end) {

@@ -1,4 +1,5 @@
-/* tokenizer_work.c: what one thread needs to itself while it encodes: rooms for text, the tokens so far, and a cache of words. Text repeats its
+/* tokenizer_work.c: what one thread needs to itself while it encodes: rooms for text, the tokens so far, and a cache of words. Text
+ * repeats its
  * words, so that most are found there; it is bounded, and forgets all when it is full. */
 #include "tokenizer_private.h"
 

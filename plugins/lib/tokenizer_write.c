@@ -1,4 +1,5 @@
-/* tokenizer_write.c: a tokenizer's files, as `transformers` reads them: tokenizer.json with all of it, tokenizer_config.json and special_tokens_map.json
+/* tokenizer_write.c: a tokenizer's files, as `transformers` reads them: tokenizer.json with all of it, tokenizer_config.json and
+ * special_tokens_map.json
  * with its special tokens and longest length, and the vocabulary as older programs expect it.
  */
 #include "files.h"
@@ -37,7 +38,8 @@ static int save_merges_txt(const struct mbl_tokenizer *t, const char *folder, st
     mbl_buf_adds(&text, "#version: 0.2\n");
     for (size_t i = 0; i < merges->count; i++) {
         const struct mbl_json *m = merges->items[i];
-        const char *left = m->type == MBL_JSON_STRING ? m->string : m->items[0]->string, *right = m->type == MBL_JSON_STRING ? "" : m->items[1]->string;
+        const char *left = m->type == MBL_JSON_STRING ? m->string : m->items[0]->string, *right = m->type == MBL_JSON_STRING ? ""
+            : m->items[1]->string;
         fits = fits && !strpbrk(left, "\r\n") && !strpbrk(right, " \r\n") && (m->type == MBL_JSON_STRING || !strchr(left, ' '));
         mbl_buf_addf(&text, m->type == MBL_JSON_STRING ? "%s%s\n" : "%s %s\n", left, right);
     }
@@ -63,7 +65,8 @@ static struct mbl_json *config_of(const struct mbl_tokenizer *t, struct mbl_aren
         if (!mbl_json_get(v, tokens[i].key)) mbl_json_set(a, v, tokens[i].key, text);
     }
     if (!mbl_json_get(v, "tokenizer_class")) mbl_json_set(a, v, "tokenizer_class", mbl_json_string(a, "PreTrainedTokenizerFast"));
-    if (!mbl_json_get(v, "model_max_length") && t->max_length) mbl_json_set(a, v, "model_max_length", mbl_json_int(a, (int64_t)t->max_length));
+    if (!mbl_json_get(v, "model_max_length") && t->max_length) mbl_json_set(a, v, "model_max_length",
+                                                                            mbl_json_int(a, (int64_t)t->max_length));
     if (!mbl_json_get(v, "clean_up_tokenization_spaces")) mbl_json_set(a, v, "clean_up_tokenization_spaces", mbl_json_bool(a, false));
     if (t->normalizer_count && t->normalizers[0].kind == MBL_NORMALIZE_BERT && !mbl_json_get(v, "do_lower_case"))
         mbl_json_set(a, v, "do_lower_case", mbl_json_bool(a, t->normalizers[0].lower));
@@ -73,7 +76,8 @@ static struct mbl_json *config_of(const struct mbl_tokenizer *t, struct mbl_aren
 int mbl_tokenizer_save(const struct mbl_tokenizer *t, const char *folder, struct mbl_error *e) {
     struct mbl_arena a = {0};
     struct mbl_json *specials = mbl_json_table(&a), *config = config_of(t, &a, specials);
-    int failed = mbl_folder_make(folder, e) || save(folder, "tokenizer.json", t->json, &a, e) || save(folder, "tokenizer_config.json", config, &a, e) ||
+    int failed = mbl_folder_make(folder, e) || save(folder, "tokenizer.json", t->json, &a, e) ||
+        save(folder, "tokenizer_config.json", config, &a, e) ||
                  save(folder, "special_tokens_map.json", specials, &a, e) ||
                  (t->bpe ? save_merges_txt(t, folder, &a, e) : save_vocab_txt(t, folder, &a, e));
     mbl_arena_free(&a);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# How fast tokenizers are, beside Hugging Face's package on one thread, on the lines of tinyshakespeare.txt and sst2-train.tsv, offsets included. A line a
-# measure: name, ours, peer (seconds), ratio (ours / peer), parted by tabs; the same goes to bench-tokenizer.json in the build folder.
+# How fast tokenizers are, beside Hugging Face's package on one thread, on the lines of tinyshakespeare.txt and sst2-train.tsv,
+# offsets included. A line a measure: name, ours, peer (seconds), ratio (ours / peer), parted by tabs; the same goes to bench-tokenizer.json in the build folder.
 #
 #     tests/bench/tokenizer.sh      in the build folder. MB_PYTHON: a python3 that has tokenizers; MB_SHARED: the folder with data/.
 

@@ -1,4 +1,5 @@
-/* A tokenizer.json from anywhere, and behind the first NUL a text: reading ends; what is taken encodes the text if it is UTF-8, with offsets inside the text and ids
+/* A tokenizer.json from anywhere, and behind the first NUL a text: reading ends; what is taken encodes the text if it is UTF-8, with
+ * offsets inside the text and ids
  * that stand for tokens, again with the same result out of the cache; decodes; and cuts to length. */
 #include "lib/tokenizer.h"
 #include "lib/utf8.h"

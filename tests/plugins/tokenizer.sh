@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tokenizers against Hugging Face's package on text of many scripts: the same ids, offsets, texts and merges, and files that transformers loads. They
-# are skipped where python3 (MB_PYTHON) has no package `tokenizers` of the version whose Unicode tables ours are.
+# Tokenizers against Hugging Face's package on text of many scripts: the same ids, offsets, texts and merges, and files that
+# transformers loads. They are skipped where python3 (MB_PYTHON) has no package `tokenizers` of the version whose Unicode tables ours are.
 source "$(dirname "$0")/../engine/lib.sh"
 
 python=${MB_PYTHON:-python3}
