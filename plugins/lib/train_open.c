@@ -81,7 +81,9 @@ static int learn_tokenizer(struct mbl_session *s, struct mbl_texts *x, const str
 
 /* The texts of a model that starts from nothing: a tokenizer that is given, the teacher's, or one that is learned. */
 static int open_texts(struct mbl_session *s, const struct mbl_architecture *a, struct mbl_texts **out, struct mbl_error *e) {
-    const char *given = input(s, "tokenizer"), *teacher = s->kind == MBL_DISTILL && !given ? input(s, "teacher") : NULL;
+    const char *given = input(s, "tokenizer");
+    bool own = given || s->host->param_given(s->run, "tokenizer.kind");
+    const char *teacher = s->kind == MBL_DISTILL && !own ? input(s, "teacher") : NULL;
     struct mbl_texts *x = NULL;
     if (teacher && mbl_texts_open(teacher, &x, e)) return -1;
     if (!x) x = mbl_texts_new();
