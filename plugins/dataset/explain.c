@@ -91,11 +91,15 @@ static void tell_rows(const struct mb_host *host, struct mb_run *run, const stru
         i += order <= 0;
         k += order >= 0;
     }
-    if (!gone && !added) host->log(run, MB_INFO, before->in_order == after->in_order ? "the same rows, written otherwise" : "the same rows in another order");
-    else if (gone == added) host->log(run, MB_INFO, gone == 1 ? "%s row of %s differs" : "%s rows of %s differ", grouped(gone, a), grouped(after->count, b));
-    else if (!gone) host->log(run, MB_INFO, added == 1 ? "%s row was added to %s" : "%s rows were added to %s", grouped(added, a), grouped(before->count, b));
-    else if (!added) host->log(run, MB_INFO, gone == 1 ? "%s row of %s is gone" : "%s rows of %s are gone", grouped(gone, a), grouped(before->count, b));
-    else host->log(run, MB_INFO, "of %s rows %s are gone and %s were added", grouped(before->count, a), grouped(gone, b), grouped(added, c));
+    grouped(gone, a);
+    grouped(added, b);
+    grouped(before->count, c);
+    if (!gone && !added && before->in_order == after->in_order) host->log(run, MB_INFO, "the same rows, written otherwise");
+    else if (!gone && !added) host->log(run, MB_INFO, "the same rows in another order");
+    else if (gone == added) host->log(run, MB_INFO, gone == 1 ? "%s row of %s differs" : "%s rows of %s differ", a, c);
+    else if (!gone) host->log(run, MB_INFO, added == 1 ? "%s row was added to %s" : "%s rows were added to %s", b, c);
+    else if (!added) host->log(run, MB_INFO, gone == 1 ? "%s row of %s is gone" : "%s rows of %s are gone", a, c);
+    else host->log(run, MB_INFO, "of %s rows %s are gone and %s were added", c, a, b);
 }
 
 int dataset_explain(const struct mb_host *host, struct mb_run *run, const char *role, const char *before, const char *after) {
@@ -105,8 +109,9 @@ int dataset_explain(const struct mb_host *host, struct mb_run *run, const char *
     if (strcmp(role, "from")) return MB_OK;
     options_read(host, run, &options);
     bool tables = !read_open(before, &options, &old.records, &e) && !read_open(after, &options, &new.records, &e);
-    if (tables && !tell_columns(host, run, old.records, new.records) && !read_version(&old, host, run, &e) && !read_version(&new, host, run, &e))
-        tell_rows(host, run, &old, &new);
+    if (tables && !tell_columns(host, run, old.records, new.records)) {
+        if (!read_version(&old, host, run, &e) && !read_version(&new, host, run, &e)) tell_rows(host, run, &old, &new);
+    }
     if (old.records) old.records->close(old.records);
     if (new.records) new.records->close(new.records);
     free(old.rows);

@@ -304,12 +304,13 @@ PY
 
 test_a_hundred_thousand_targets_are_planned() {
     write x <<<"x"
-    write mbuild.lua <<<'for i = 1, 100000 do copy("c" .. i) { from = "x", to = "build/" .. i % 100 .. "/c" .. i } end'
+    local n=$([[ -n $MB_SANITIZERS ]] && echo 10000 || echo 100000)
+    write mbuild.lua <<<'for i = 1, '$n' do copy("c" .. i) { from = "x", to = "build/" .. i % 100 .. "/c" .. i } end'
     run mbuild -n
     expect_ok
-    expect_same "$(grep -c '^would run c' "$out")" 100000
+    expect_same "$(grep -c '^would run c' "$out")" $n
     run mbuild targets
-    expect_same "$(grep -c '^c' "$out")" 100000
+    expect_same "$(grep -c '^c' "$out")" $n
     build c7
     expect_ran c7
 }
