@@ -133,9 +133,25 @@ static const char *json_of(struct graph *g, const struct value *v) {
     return kept;
 }
 
+/* The rule library passes on what it doesn't know, so a field of the rule that is misspelt arrives here as a parameter. Returns the
+ * field that was meant, and sets *key; NULL if there is none. */
+static const char *misspelt_field(const struct step_type *t, const struct value *params, const char **key) {
+    static const char *const fields[] = {"inputs", "outputs", "resources", "timeout", "retries", "env", "network"};
+    const char **names = mem_alloc((t->param_count + 1) * sizeof *names), *meant = NULL;
+    for (uint32_t i = 0; i < t->param_count; i++) names[i] = t->params[i].name;
+    for (uint32_t i = 0; i < params->count && !meant; i++) {
+        *key = params->keys[i];
+        if (!mem_nearest(*key, names, t->param_count)) meant = mem_nearest(*key, fields, sizeof fields / sizeof *fields);
+    }
+    free(names);
+    return meant;
+}
+
 static int bind_params(struct session *s, const struct step *step, struct binding *b, struct err *e) {
     struct value applied, keyed;
     const struct step_type *t = b->type;
+    const char *key, *meant = misspelt_field(t, &step->params, &key);
+    if (meant) return err_set(e, "unknown parameter %s; did you mean \"%s\"?", key, meant);
     if (schema_apply(t->params, t->param_count, &step->params, &s->graph.arena, &applied, e)) return -1;
     b->params = json_of(&s->graph, &applied);
     schema_keyed(t->params, t->param_count, &applied, &s->graph.arena, &keyed);

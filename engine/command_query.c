@@ -50,6 +50,7 @@ int command_targets(const struct options *o, int argc, char **argv, struct err *
     struct query q;
     int status = query_open(&q, o, argc, argv, false, e);
     const struct graph *g = &q.session.graph;
+    if (!status && q.options.target_count) status = err_set(e, "targets takes no argument, found %s", q.options.targets[0]);
     if (!status) {
         uint32_t rows = 1, n = g->step_count + g->alias_count + 1;
         const char **cells = mem_alloc((size_t)n * 4 * sizeof *cells);
@@ -265,7 +266,9 @@ static void graph_text(const struct query *q) {
         const struct step *s = &g->steps[q->plan.order[i]];
         printf("%s (%s)", s->name, s->plugin);
         for (uint32_t k = 0; k < s->input_count; k++) {
-            uint32_t p = graph_producer(g, s->inputs[k].file);
+            uint32_t p = graph_producer(g, s->inputs[k].file), earlier = 0;
+            while (earlier < k && (p == NO_ID || graph_producer(g, s->inputs[earlier].file) != p)) earlier++;
+            if (earlier < k) continue; /* several outputs of one step */
             const char *from = p == NO_ID ? g->files[s->inputs[k].file].path : g->steps[p].name;
             printf("%s%s", k ? ", " : " ← ", from);
         }

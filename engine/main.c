@@ -47,9 +47,7 @@ bool session_is_command(const char *name) {
 
 int command_help(const struct options *o, int argc, char **argv, struct err *e) {
     (void)o;
-    (void)argc;
-    (void)argv;
-    (void)e;
+    if (argc > 1) return err_set(e, "help takes no argument, found %s", argv[1]);
     options_help();
     return 0;
 }

@@ -11,9 +11,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <mbuild/plugin.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,9 +128,21 @@ static int open_files(struct command *c) {
     return c->out < 0 ? c->host->fail(c->run, "stdout: %s: %s", out, strerror(errno)) : MB_OK;
 }
 
+/* Whether a folder of the PATH has the program. execvp says EACCES also where it just could not look into one of these folders. */
+static bool is_in_path(const char *program) {
+    const char *path = getenv("PATH");
+    for (size_t n; path && *path; path += n + (path[n] == ':')) {
+        char file[PATH_MAX];
+        n = strcspn(path, ":");
+        int length = snprintf(file, sizeof file, "%.*s/%s", (int)n, path, program);
+        if (length > 0 && (size_t)length < sizeof file && !access(file, F_OK)) return true;
+    }
+    return false;
+}
+
 static int spawn_error(struct command *c, int code) {
     const char *program = c->argv[0];
-    if (code == ENOENT && !strchr(program, '/'))
+    if (!strchr(program, '/') && (code == ENOENT || (code == EACCES && !is_in_path(program))))
         return c->host->fail(c->run, "no program \"%s\" is installed (looked in the PATH)", program);
     if (code == ENOENT && !access(program, F_OK))
         return c->host->fail(c->run, "%s can't run: the interpreter that its first line names doesn't exist", program);

@@ -170,18 +170,20 @@ static int fingerprint(const struct mb_host *host, struct mb_run *run) {
 /* -- the step */
 
 static int compile(const struct mb_host *host, struct mb_run *run, const struct words *argv, const char *output) {
+    const size_t longest = 3000; /* bytes of a message */
     int status;
     if (run_compiler(host, run, argv->items, output, &status)) return MB_FAILED;
     char *said = read_text(output, 1 << 20);
     int result = MB_OK;
-    if (said && *said) fprintf(stderr, "%s", said); /* warnings as well: for the log */
+    /* Warnings are for the log; what stopped the compiler is the step's message, and only in the log as well if it is long. */
+    if (said && (!status || strlen(said) > longest)) fprintf(stderr, "%s", said);
     fflush(stderr);
     if (host->cancelled(run)) result = MB_CANCELLED;
     else if (WIFSIGNALED(status)) result = host->fail(run, "%s was ended by SIG%s", argv->items[0], sigabbrev_np(WTERMSIG(status)));
     else if (WEXITSTATUS(status)) {
         size_t n = said ? strlen(said) : 0;
         while (n && said[n - 1] == '\n') said[--n] = 0;
-        if (n > 3000) strcpy(said + 3000, "…");
+        if (n > longest) strcpy(said + longest, "…");
         result = host->fail(run, "%s exited with status %d%s%s", argv->items[0], WEXITSTATUS(status), n ? ":\n" : "", n ? said : "");
     }
     free(said);

@@ -5,7 +5,7 @@ project { name = "flowers", version = "1.0.0" }
 
 local flowers = dataset "flowers" {
   from = "data/iris.csv", label = "species",
-  clean = { missing = "drop" },
+  clean = { duplicates = "drop", missing = "drop" },
   expect = { rows = { min = 100 }, classes = 3 },
   split = { train = 0.6, val = 0.2, test = 0.2, stratify = true, seed = 1 },
 }
