@@ -41,7 +41,8 @@ static int read_class(struct mbl_model *m, struct mbl_error *e) {
         m->problem = a->usual == MBL_NEXT_TOKEN ? MBL_NEXT_TOKEN : MBL_EMBEDDING;
         return 0;
     }
-    const char *name = list->type == MBL_JSON_LIST && list->count && list->items[0]->type == MBL_JSON_STRING ? list->items[0]->string : NULL;
+    bool named = list->type == MBL_JSON_LIST && list->count && list->items[0]->type == MBL_JSON_STRING;
+    const char *name = named ? list->items[0]->string : NULL;
     const char *known = NULL;
     for (size_t i = 0; i < CLASS_COUNT; i++) {
         if (strcmp(classes[i].kind, a->kind)) continue;
@@ -56,7 +57,8 @@ static int read_class(struct mbl_model *m, struct mbl_error *e) {
 
 static int labels_of_config(struct mbl_model *m, struct mbl_error *e) {
     const struct mbl_json *table = mbl_json_get(m->config, "id2label"), *number = mbl_json_get(m->config, "num_labels");
-    if (table && table->type != MBL_JSON_TABLE) return mbl_error_set(e, "id2label: a table expected, found %s", mbl_json_type_name(table->type));
+    if (table && table->type != MBL_JSON_TABLE)
+        return mbl_error_set(e, "id2label: a table expected, found %s", mbl_json_type_name(table->type));
     double n = table ? (double)table->count : number ? mbl_json_number(number) : 2;
     if (!(n >= 1 && n <= MOST_LABELS) || n != floor(n)) return mbl_error_set(e, "the number of labels must be from 1 to %d", MOST_LABELS);
     const char **names = mbl_arena_alloc(&m->arena, (size_t)n * sizeof *names);

@@ -1,7 +1,7 @@
 /* hf.h: models in Hugging Face's folders: what config.json says of labels and problem, and weights under any of the names they go by.
  *
- * The weights are model.safetensors, or shards that model.safetensors.index.json lists, or pytorch_model.bin (and its shards), which is read
- * without running any of its code. All is hostile until it was checked.
+ * The weights are model.safetensors, or shards that model.safetensors.index.json lists, or pytorch_model.bin (and its shards), which is
+ * read without running any of its code. All is hostile until it was checked.
  */
 #ifndef MBL_HF_H
 #define MBL_HF_H

@@ -43,7 +43,8 @@ static int add_shards(struct mbl_hf_weights *w, const char *folder, const char *
     const char *path = mbl_path_join(&w->arena, folder, index);
     if (mbl_json_read(path, &w->arena, &root, e)) return -1;
     const struct mbl_json *map = mbl_json_get(root, "weight_map");
-    if (!map || map->type != MBL_JSON_TABLE) return mbl_error_set(e, "%s: weight_map, a table of tensors and their files, is missing", path);
+    if (!map || map->type != MBL_JSON_TABLE)
+        return mbl_error_set(e, "%s: weight_map, a table of tensors and their files, is missing", path);
     for (size_t i = 0; i < map->count; i++) {
         const char *name = map->items[i]->type == MBL_JSON_STRING ? map->items[i]->string : NULL;
         if (!name || !*name || strchr(name, '/') || name[0] == '.')

@@ -1,7 +1,7 @@
 /* hf_torch.c: PyTorch's own files (torch.save since 1.6), read without Python and without running what they hold; see hf.h.
  *
- * The file is a zip: NAME/data.pkl is a pickle (protocol 2) of a dict of tensors, NAME/data/KEY are their bytes. A pickle is a program for a
- * stack machine that may call anything by name; this machine knows the words for plain values, and of names just those that build
+ * The file is a zip: NAME/data.pkl is a pickle (protocol 2) of a dict of tensors, NAME/data/KEY are their bytes. A pickle is a program for
+ * a stack machine that may call anything by name; this machine knows the words for plain values, and of names just those that build
  * tensors (Python's pickletools.py describes the words; torch/serialization.py and torch/_utils.py what torch writes).
  */
 #include "files.h"
@@ -42,7 +42,8 @@ static int read_member(struct reader *r, struct archive *a, const char *path, st
     for (;;) {
         int status = archive_read_data_block(a, &block, &n, &at);
         if (status == ARCHIVE_EOF) return 0;
-        if (status != ARCHIVE_OK) return mbl_error_set(e, "%s: %.200s: %s", r->name, path, archive_error_string(a) ? archive_error_string(a) : "damaged");
+        if (status != ARCHIVE_OK)
+            return mbl_error_set(e, "%s: %.200s: %s", r->name, path, archive_error_string(a) ? archive_error_string(a) : "damaged");
         if (at != (la_int64_t)out->len) return mbl_error_set(e, "%s: %.200s has holes", r->name, path);
         if (n > r->left || out->len + n > most)
             return mbl_error_set(e, "%s: %.200s is larger than the file can hold; torch doesn't compress", r->name, path);
@@ -500,7 +501,8 @@ static int keep_tensors(struct machine *v, const struct value *root) {
         return mbl_error_set(v->e, "%s: data.pkl holds %s; a dict of tensors expected", v->r->name, kind_names[root->kind]);
     for (size_t i = 0; i < root->count; i += 2) {
         const struct value *key = root->items[i], *value = root->items[i + 1];
-        if (key->kind != STRING) return mbl_error_set(v->e, "%s: data.pkl: a key is %s; a string expected", v->r->name, kind_names[key->kind]);
+        if (key->kind != STRING)
+            return mbl_error_set(v->e, "%s: data.pkl: a key is %s; a string expected", v->r->name, kind_names[key->kind]);
         if (value->kind != TENSOR)
             return mbl_error_set(v->e, "%s: data.pkl: %.200s is %s; a tensor expected", v->r->name, key->string, kind_names[value->kind]);
         f->tensors = mbl_grow(f->tensors, &f->cap, f->count + 1, sizeof *f->tensors);

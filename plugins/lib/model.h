@@ -40,8 +40,8 @@ struct mbl_batch {
     struct mbk_tensor x;         /* F32 [rows, features], scaled */
     struct mbk_tensor ids;       /* I32 [rows, time] */
     struct mbk_tensor types;     /* I32 [rows, time], of the encoder; data NULL: all 0 */
-    struct mbk_tensor lengths;   /* I32 [rows]: so many of a row's tokens, counted from the left, are real; data NULL: all. What comes out for
-                                    the others has no meaning: their labels are -100 */
+    struct mbk_tensor lengths;   /* I32 [rows]: so many of a row's tokens, counted from the left, are real; data NULL: all. What comes out
+                                    for the others has no meaning: their labels are -100 */
     struct mbl_past *cache;     /* decoders: one row goes on where the cache ends, outputs are those of its last token alone; see
                                     generate.h. NULL otherwise */
     bool training;               /* keeps what backward needs; dropout is on */
@@ -65,7 +65,7 @@ struct mbl_model {
     struct mbl_schema schema;    /* of the data that it takes */
     enum mbl_problem problem;
     int64_t outputs;             /* numbers in a row of outputs: see mbl_problem_per_token */
-    bool has_schema;             /* false where a model of tokens came without one: then `schema` has but the classes that the config names */
+    bool has_schema;             /* false where a model of tokens came without one: then `schema` has but the classes of the config */
     int64_t vocabulary;          /* models of tokens: ids are below it … */
     int64_t longest;             /* … and rows at most so long */
     int64_t cache_layers, cache_width; /* decoders: what a cache keeps of a token: see generate.h. 0: it cannot generate */
@@ -85,7 +85,7 @@ struct mbl_architecture {
     const char *kind;            /* "mlp": what a rule says */
     const char *model_type;      /* "mbuild-mlp": what config.json says; "bert" where the folder is Hugging Face's */
     const char *class_name;      /* "MbuildMlp": in config.json's architectures, with "ForClassification" or "ForRegression" behind */
-    enum mbl_takes takes;        /* features: `reserve`; tokens: `reserve_tokens`, and the config is Hugging Face's, with `dataset` beside */
+    enum mbl_takes takes;        /* features: `reserve`; tokens: `reserve_tokens`, and the config is Hugging Face's and `dataset` */
     enum mbl_problem usual;      /* tokens: what it learns where neither rule nor data say */
     const char *const *fields;   /* its own keys, the same in rules and in config.json; ends with NULL */
     /* Reads and checks its fields in `config`, fills defaults in, puts them into m->config, and declares its parameters. Allocates nothing

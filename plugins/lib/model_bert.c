@@ -1,7 +1,7 @@
 /* model_bert.c: the encoder (Devlin et al. 2019): norms behind each sum, absolute positions, token types, and a head for each problem.
  *
- * Names, shapes and sizes are those of Hugging Face's BertModel and its Bert…For… classes. With a sentence's tokens averaged (MBL_EMBEDDING)
- * it is the encoder of sentence-transformers.
+ * Names, shapes and sizes are those of Hugging Face's BertModel and its Bert…For… classes. With a sentence's tokens averaged
+ * (MBL_EMBEDDING) it is the encoder of sentence-transformers.
  */
 #include "hf.h"
 #include "model_architectures.h"
@@ -272,7 +272,8 @@ static void backward_layer(struct mbl_maths *t, const struct bert *s, const stru
     mbl_linear_back(t, &l->widen, &l->kept.h, 0, &s->dwide, &d[1], true);
     mbl_norm_back(t, &l->attention_norm, &l->kept.sum1, &l->kept.statistics1, &d[1], &d[0]);
     mbl_join_back(t, &l->join, &l->kept.seen, s->dropout, site(i, 1), &d[0], &d[2], &d[1]);
-    mbl_attention_back(t, &s->heads, site(i, 0), &l->kept.q, &l->kept.k, &l->kept.v, &l->kept.seen, &l->kept.lse, &d[1], &s->dq, &s->dk, &s->dv);
+    mbl_attention_back(t, &s->heads, site(i, 0), &l->kept.q, &l->kept.k, &l->kept.v, &l->kept.seen, &l->kept.lse, &d[1], &s->dq, &s->dk,
+                       &s->dv);
     mbl_linear_back(t, &l->query, x, 0, &s->dq, &d[0], true);
     mbl_linear_back(t, &l->key, x, 0, &s->dk, &d[0], true);
     mbl_linear_back(t, &l->value, x, 0, &s->dv, &d[0], true);

@@ -74,8 +74,8 @@ static int read_config(struct mbl_model *m, struct llama *s, double *eps, double
     bool own_size = size && size->type != MBL_JSON_NULL;
     if (own_size && mbl_config_int(m, c, "head_dim", 2, MBL_WIDEST, 2, &s->heads.size, e)) return -1;
     if (s->heads.heads % s->heads.groups || s->heads.size % 2 || s->heads.size < 2 || (!own_size && s->width % s->heads.heads))
-        return mbl_error_set(e, "%lld attention heads of %lld in %lld groups do not share a width of %lld evenly", (long long)s->heads.heads,
-                             (long long)s->heads.size, (long long)s->heads.groups, (long long)s->width);
+        return mbl_error_set(e, "%lld attention heads of %lld in %lld groups do not share a width of %lld evenly",
+                             (long long)s->heads.heads, (long long)s->heads.size, (long long)s->heads.groups, (long long)s->width);
     s->tied = mbl_config_bool(m, "tie_word_embeddings", false);
     return 0;
 }

@@ -62,8 +62,8 @@ int mbl_config_act(struct mbl_model *m, const char *key, const char *otherwise, 
         mbl_json_set(&m->arena, m->config, key, mbl_json_string(&m->arena, name));
         return 0;
     }
-    return mbl_error_set(e, "%s: one of gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish, tanh, sigmoid expected%s%.60s", key,
-                         name ? ", found " : "", name ? name : "");
+    return mbl_error_set(e, "%s: one of gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish, tanh, sigmoid expected%s%.60s",
+                         key, name ? ", found " : "", name ? name : "");
 }
 
 int mbl_config_only(const struct mbl_model *m, const char *key, const char *fine, struct mbl_error *e) {
@@ -71,7 +71,8 @@ int mbl_config_only(const struct mbl_model *m, const char *key, const char *fine
     if (!v || v->type == MBL_JSON_NULL) return 0;
     struct mbl_buf text = {0};
     mbl_json_write(v, MBL_JSON_COMPACT, &text);
-    int status = strcmp(mbl_buf_str(&text), fine) ? mbl_error_set(e, "%s is %.60s; this version knows but %s", key, mbl_buf_str(&text), fine) : 0;
+    int status = 0;
+    if (strcmp(mbl_buf_str(&text), fine)) status = mbl_error_set(e, "%s is %.60s; this version knows but %s", key, mbl_buf_str(&text), fine);
     mbl_buf_free(&text);
     return status;
 }

@@ -1,5 +1,5 @@
-/* PyTorch's files from anywhere. What begins with "PK" is the file itself; anything else is its pickle, which is put into a zip with two storages
- * of 64 bytes, "0" and "1", since a fuzzer can't guess checksums. Reading ends, runs nothing, and every byte of the tensors that come of it
+/* PyTorch's files from anywhere. What begins with "PK" is the file itself; anything else is its pickle, which is put into a zip with two
+ * storages of 64 bytes, "0" and "1", since a fuzzer can't guess checksums. Reading ends, runs nothing, and every byte of the tensors that come of it
  * is there. */
 #include "lib/hf.h"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Hugging Face's folders against transformers itself, where python3 (or $MB_PYTHON) has it: what we answer, what we save, and whichever files the
-# weights lie in. tests/plugins/transformer.c tests the same on values that were recorded.
+# Hugging Face's folders against transformers itself, where python3 (or $MB_PYTHON) has it: what we answer, what we save, and whichever files
+# the weights lie in. tests/plugins/transformer.c tests the same on values that were recorded.
 source "$(dirname "$0")/../engine/lib.sh"
 
 python=${MB_PYTHON:-python3}
@@ -54,7 +54,8 @@ int main(int argc, char **argv) {
     struct mbk *k;
     struct mbl_model *m;
     struct mbl_error e;
-    if (argc != 3 || mbl_model_load_on("cpu", 1, argv[1], &k, &m, &e) || mbl_model_save(m, argv[2], &e)) return fprintf(stderr, "%s\n", e.text), 1;
+    if (argc != 3 || mbl_model_load_on("cpu", 1, argv[1], &k, &m, &e) || mbl_model_save(m, argv[2], &e))
+        return fprintf(stderr, "%s\n", e.text), 1;
     mbl_model_free(m);
     mbk_close(k);
     return 0;

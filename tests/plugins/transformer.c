@@ -1,5 +1,5 @@
-/* Encoders and decoders: logits, losses over 20 steps and greedy tokens as transformers and PyTorch gave them (tests/plugins/data), gradients
- * against finite differences, folders read back. */
+/* Encoders and decoders: logits, losses over 20 steps and greedy tokens as transformers and PyTorch gave them (tests/plugins/data),
+ * gradients against finite differences, folders read back. */
 #include "lib/generate.h"
 #include "lib/hf.h"
 #include "small_data.h"
@@ -117,8 +117,8 @@ static struct mbk_parameter *optimized(struct mbl_model *m) {
     if (mbl_model_allocate_gradients(m, &error)) FAIL("%s", error.text);
     struct mbk_parameter *p = kept(calloc(m->parameter_count, sizeof *p));
     for (size_t i = 0; i < m->parameter_count; i++) {
-        p[i] = (struct mbk_parameter){.value = m->parameters[i].value, .gradient = m->parameters[i].gradient, .first = m->parameters[i].value,
-                                      .second = m->parameters[i].value};
+        p[i] = (struct mbk_parameter){.value = m->parameters[i].value, .gradient = m->parameters[i].gradient,
+                                      .first = m->parameters[i].value, .second = m->parameters[i].value};
         p[i].first.data = kept(calloc(1, mbk_bytes(&p[i].value)));
         p[i].second.data = kept(calloc(1, mbk_bytes(&p[i].value)));
     }
@@ -165,11 +165,10 @@ static double weighted_sum(struct mbl_model *m, const struct mbl_batch *b, const
 }
 
 /* Dropout on: its masks are the same for the same seed. */
-static void check_gradients(const char *name, const char *dropouts, const char *keys[3]) {
+static void check_gradients(const char *name, const char *const keys[3]) {
     struct mbk *k = open_cpu();
     struct mbl_json *config;
     struct mbl_model *m, *from = load(k, data(name));
-    (void)dropouts;
     if (mbl_json_read(data(mbl_arena_printf(&arena, "%s/config.json", name)), &arena, &config, &error)) FAIL("%s", error.text);
     for (int i = 0; i < 3 && keys[i]; i++) mbl_json_set(&arena, config, keys[i], mbl_json_float(&arena, 0.25));
     if (mbl_model_create(k, config, &m, &error) || mbl_model_allocate(m, &error) || mbl_model_allocate_gradients(kept(m), &error))
@@ -205,21 +204,21 @@ static void check_gradients(const char *name, const char *dropouts, const char *
 
 TEST("an encoder's gradients are those that finite differences give, dropout and all")
 {
-    const char *keys[] = {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"};
-    for (int i = 0; i < 4; i++) check_gradients(all[i], "bert", keys);
+    const char *const keys[] = {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"};
+    for (int i = 0; i < 4; i++) check_gradients(all[i], keys);
 }
 
 TEST("a GPT-2's gradients are those that finite differences give, dropout and all")
 {
-    const char *keys[] = {"resid_pdrop", "attn_pdrop", "embd_pdrop"};
-    check_gradients("gpt2", "gpt2", keys);
+    const char *const keys[] = {"resid_pdrop", "attn_pdrop", "embd_pdrop"};
+    check_gradients("gpt2", keys);
 }
 
 TEST("a Llama's gradients are those that finite differences give, dropout and all")
 {
-    const char *keys[] = {"attention_dropout", NULL, NULL};
-    check_gradients("llama", "llama", keys);
-    check_gradients("llama-tied", "llama", keys);
+    const char *const keys[] = {"attention_dropout", NULL, NULL};
+    check_gradients("llama", keys);
+    check_gradients("llama-tied", keys);
 }
 
 /* -- generation */
