@@ -1,6 +1,6 @@
 -- finetune.lua: finetune "m" { model = pretrained, data = reviews, epochs = 3, … }
--- `model` is a model of tokens that was trained before, or hf "folder". It keeps its tokenizer; if the data have a label, the model gets a head
--- for it.
+-- `model` is a model of tokens that was trained before, or hf "folder". It keeps its tokenizer; if the data have a label, the model gets a
+-- head for it.
 
 finetune = rule("finetune", function(name, t)
   local taken, params = split(t, { "data", "log", "model" })

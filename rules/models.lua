@@ -11,8 +11,8 @@ function linear(t)
 end
 logistic = linear
 
--- Models of tokens. The plugin knows their fields by the names that the folder's config.json has; here they have one name each, whatever the
--- family. `hidden` is a token's width, `intermediate` the width between a layer's two products, `positions` the longest row.
+-- Models of tokens. The plugin knows their fields by the names that the folder's config.json has; here they have one name each, whatever
+-- the family. `hidden` is a token's width, `intermediate` the width between a layer's two products, `positions` the longest row.
 local names = {
   bert = {
     layers = "num_hidden_layers", heads = "num_attention_heads", hidden = "hidden_size", intermediate = "intermediate_size",

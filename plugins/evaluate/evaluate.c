@@ -190,7 +190,8 @@ static const struct mb_role roles[] = {
     {0}};
 
 static const struct mb_param params[] = {
-    {.name = "batch", .type = MB_INT, .deflt = "256", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows at a time; of texts fewer, if they are long"},
+    {.name = "batch", .type = MB_INT, .deflt = "256", .least = 1, .most = 1e7, .unit = "rows",
+     .help = "how many rows at a time; of texts fewer, if they are long"},
     {.name = "timed", .type = MB_INT, .flags = MB_UNKEYED, .deflt = "200", .least = 1, .most = 1e6, .unit = "rows",
      .help = "how many single rows are timed for the latency"},
     {0}};

@@ -1,4 +1,5 @@
-/* finetune.c: the step `finetune`: a model of tokens goes on learning, perhaps something else than before. The loop is in lib/train_run.c. */
+/* finetune.c: the step `finetune`: a model of tokens goes on learning, perhaps something else than before. The loop is in
+ * lib/train_run.c. */
 #include "lib/train.h"
 #include "lib/train_params.h"
 

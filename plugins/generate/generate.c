@@ -43,8 +43,8 @@ static int open_writer(struct writer *w, struct mbl_error *e) {
                                          .top_p = host->param_float(w->run, "top_p"),
                                          .seed = (uint64_t)host->param_int(w->run, "seed")};
     if (w->options.most >= w->model->longest)
-        return mbl_error_set(e, "tokens = %lld, but %s takes rows of at most %lld tokens, the prompt's among them", (long long)w->options.most,
-                             folder, (long long)w->model->longest);
+        return mbl_error_set(e, "tokens = %lld, but %s takes rows of at most %lld tokens, the prompt's among them",
+                             (long long)w->options.most, folder, (long long)w->model->longest);
     if (host->param_bool(w->run, "stop")) w->options.stop_count = mbl_generation_stops(w->model, &w->options.stops);
     void *made;
     if (mbl_try_alloc(&made, (uint64_t)w->options.most, sizeof *w->made, "the tokens", e)) return -1;
@@ -96,9 +96,8 @@ static int write_all(struct writer *w, struct mbl_error *e) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         size_t length = (size_t)((stop ? stop : end) - at);
         status = write_one(w, at, length, i, e);
-        at += length + 1;
-        if (status > 0) break;
-        w->host->progress(w->run, (double)(at - lines.data < (ptrdiff_t)lines.len ? at - lines.data : (ptrdiff_t)lines.len), (double)lines.len, NULL);
+        at += length + (stop != NULL);
+        w->host->progress(w->run, (double)(at - lines.data), (double)lines.len, NULL);
     }
     for (size_t i = 0; !path && i < count && !status; i++) {
         char name[48];
@@ -134,7 +133,8 @@ static const struct mb_param params[] = {
     {.name = "tokens", .type = MB_INT, .deflt = "64", .least = 1, .most = 1048576, .unit = "tokens", .help = "how many to write at most"},
     {.name = "temperature", .type = MB_FLOAT, .deflt = "0", .least = 0, .most = 100,
      .help = "0: always the likeliest token; 1: as the model says; above: wilder"},
-    {.name = "top_k", .type = MB_INT, .deflt = "0", .least = 0, .most = 1e6, .help = "draw from so many of the likeliest tokens; 0: from all"},
+    {.name = "top_k", .type = MB_INT, .deflt = "0", .least = 0, .most = 1e6,
+     .help = "draw from so many of the likeliest tokens; 0: from all"},
     {.name = "top_p", .type = MB_FLOAT, .deflt = "1", .least = 0, .most = 1,
      .help = "draw from the fewest tokens whose probabilities reach this; 1: from all"},
     {.name = "seed", .type = MB_INT, .deflt = "1", .least = 0, .most = 9e15, .help = "decides what is drawn"},

@@ -20,8 +20,8 @@ struct mbl_feed {
 
 /* Opens a part for `m` and brings it to its device; or, with m NULL, just reads it: mbl_feed_bind is to follow. */
 MBL_EXPORT int mbl_feed_open(struct mbl_feed *f, struct mbl_model *m, const char *path, struct mbl_error *e);
-/* Scales the features as the model's schema says, or makes tokens of the texts as m->texts says. Fails on data that the model can't take, on
- * values that are no finite numbers, on no rows. */
+/* Scales the features as the model's schema says, or makes tokens of the texts as m->texts says. Fails on data that the model can't
+ * take, on values that are no finite numbers, on no rows. */
 MBL_EXPORT int mbl_feed_bind(struct mbl_feed *f, struct mbl_model *m, struct mbl_error *e);
 /* Moves features to the model's device. */
 MBL_EXPORT int mbl_feed_upload(struct mbl_feed *f, struct mbl_error *e);

@@ -37,8 +37,8 @@ MBL_EXPORT int mbl_score(enum mbl_problem problem, size_t class_count, int64_t r
                          const float *targets, struct mbl_arena *arena, struct mbl_scores *out, struct mbl_error *e);
 
 /* The same of a language model, from sums over its tokens. Fails if there are none, or the loss is no finite number. */
-MBL_EXPORT int mbl_score_tokens(enum mbl_problem problem, int64_t rows, int64_t tokens, int64_t hits, double loss_sum, struct mbl_scores *out,
-                                struct mbl_error *e);
+MBL_EXPORT int mbl_score_tokens(enum mbl_problem problem, int64_t rows, int64_t tokens, int64_t hits, double loss_sum,
+                                struct mbl_scores *out, struct mbl_error *e);
 
 /* Just the loss (mean negative log-likelihood, or mean squared error) and the score (accuracy, or R², 0 where there is none), for the
  * epochs of a training; allocates nothing. */

@@ -147,6 +147,8 @@ int mbl_quantize(struct mbl_model *m, struct mbl_feed *f, const struct mbl_quant
     int status = -1;
     *out = NULL;
     if (m->quantized) return mbl_error_set(e, "the model is quantized already");
+    if (m->architecture->takes == MBL_TAKES_TOKENS)
+        return mbl_error_set(e, "int8 is for mlp and cnn; a %s stays in float32", m->architecture->kind);
     if (calibrate(m, f, o->batch, &w, e) || create_int8(m, out, e)) goto done;
     for (size_t i = 0; i < w.count; i++)
         if (quantize_layer(m, *out, &w.layers[i], o, &sum, e)) goto done;

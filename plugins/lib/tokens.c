@@ -181,7 +181,8 @@ int mbl_tokens_open(struct mbl_tokens *t, struct mbl_texts *x, const struct mbl_
     *t = (struct mbl_tokens){.problem = problem};
     if (problem == MBL_TOKEN_CLASSES) return mbl_error_set(e, "datasets have a label for each row, none for each token");
     int64_t marks = (int64_t)mbl_tokenizer_special_count(x->tokenizer, true);
-    if (length <= marks) return mbl_error_set(e, "max_length: more than %lld tokens expected, found %lld", (long long)marks, (long long)length);
+    if (length <= marks)
+        return mbl_error_set(e, "max_length: more than %lld tokens expected, found %lld", (long long)marks, (long long)length);
     if (mbl_texts_columns(x, d, columns, e) || set_vocabulary(t, x, e)) return -1;
     if (mbl_problem_per_token(problem)) {
         if (columns[1])

@@ -1,8 +1,8 @@
 /* tokens.h: a part's texts as rows of tokens, made once, and batches of these.
  *
  * Where a model answers to a row as a whole, a row is a text or a pair, cut to the longest length. Where it answers to each token
- * (language models), the texts are one stream that is cut into rows of the full length, only the last one shorter. A batch is as wide as its
- * longest row needs; rows of about the same length come together, in an order that follows from a seed.
+ * (language models), the texts are one stream that is cut into rows of the full length, only the last one shorter. A batch is as wide as
+ * its longest row needs; rows of about the same length come together, in an order that follows from a seed.
  */
 #ifndef MBL_TOKENS_H
 #define MBL_TOKENS_H
@@ -22,8 +22,8 @@ struct mbl_tokens {
     int32_t pad, mask;
     int64_t vocabulary;
     bool *special;               /* [vocabulary]: never masked */
-    /* Masked language modelling: which tokens are hidden follows from these (Devlin et al. 2019: 15 %, of these 80 % as the mask token, 10 %
-     * as any other, 10 % as they are). */
+    /* Masked language modelling: which tokens are hidden follows from these (Devlin et al. 2019: 15 %, of these 80 % as the mask token,
+     * 10 % as any other, 10 % as they are). */
     uint64_t seed;
     int64_t epoch;
     struct mbl_sized_row *scratch; /* of mbl_tokens_bucket */
@@ -45,8 +45,8 @@ MBL_EXPORT void mbl_tokens_fill(const struct mbl_tokens *t, const int32_t *order
 MBL_EXPORT int64_t mbl_tokens_labels(const struct mbl_tokens *t, const int32_t *order, int64_t first, int64_t rows, int64_t width,
                                      int32_t *labels);
 
-/* Puts a shuffled order so that batches of `batch` rows have about the same length: within stretches of 32 batches rows are sorted, then the
- * full batches are shuffled, so that lengths come in any order. Takes memory at its first call only, so `batch` is always the same. */
+/* Puts a shuffled order so that batches of `batch` rows have about the same length: within stretches of 32 batches rows are sorted, then
+ * the full batches are shuffled, so that lengths come in any order. Takes memory at its first call only, so `batch` is always the same. */
 MBL_EXPORT void mbl_tokens_bucket(struct mbl_tokens *t, uint64_t seed, int64_t epoch, int64_t batch, int32_t *order);
 
 #endif

@@ -128,7 +128,9 @@ static void cut_pieces(struct mbl_trainer *t) {
     for (int64_t step = 0; step < n; step += batch)
         for (int64_t first = step; first < n && first < step + batch; first += t->piece_rows) {
             int64_t end = step + batch < n ? step + batch : n;
-            t->pieces[t->piece_count++] = (struct mbl_piece){.first = first, .rows = first + t->piece_rows < end ? t->piece_rows : end - first};
+            struct mbl_piece *p = &t->pieces[t->piece_count++];
+            p->first = first;
+            p->rows = first + t->piece_rows < end ? t->piece_rows : end - first;
         }
 }
 

@@ -71,8 +71,8 @@ struct mbl_trainer {
     struct mbl_feed *train;
     struct mbl_train_options options;
     const float *teacher;        /* host, [rows, outputs]: its logits, or values standardized as the targets are; NULL: no distillation … */
-    struct mbl_model *teacher_model; /* … or, of models that answer to each token, the teacher itself, on the same stream: asked anew for each
-                                        piece, since all its answers would fit nowhere */
+    struct mbl_model *teacher_model; /* … or, of models that answer to each token, the teacher itself, on the same stream: asked anew for
+                                        each piece, since all its answers would fit nowhere */
     struct mbk_parameter *parameters;
     int parameter_count;
     int64_t steps_per_epoch;

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Multiplications of an operation below which a second thread costs more than it brings: to meet takes microseconds, and on a busy machine a
- * thread that is waited for may not be running at all. */
+/* Multiplications of an operation below which a second thread costs more than it brings: to meet takes microseconds, and on a busy machine
+ * a thread that is waited for may not be running at all. */
 #define SMALL_WORK (INT64_C(1) << 21)
 
 static const char *input(const struct mbl_session *s, const char *role) {
@@ -75,7 +75,8 @@ static int learn_tokenizer(struct mbl_session *s, struct mbl_texts *x, const str
         .max_length = (size_t)x->length,
     };
     if (mbl_texts_learn(x, &s->train.data, &o, e)) return mbl_error_wrap(e, "learning a tokenizer");
-    host->log(s->run, MB_INFO, "a %s tokenizer of %zu tokens was learned from the training part", o.model, mbl_tokenizer_size(x->tokenizer));
+    host->log(s->run, MB_INFO, "a %s tokenizer of %zu tokens was learned from the training part", o.model,
+              mbl_tokenizer_size(x->tokenizer));
     return 0;
 }
 
@@ -141,10 +142,13 @@ static int find_problem(struct mbl_session *s, const char *folder, enum mbl_prob
     if (mbl_json_read(mbl_path_join(&s->arena, folder, "config.json"), &s->arena, &config, e)) return -1;
     const char *type = mbl_json_get_string(config, "model_type");
     const struct mbl_architecture *a = type ? mbl_architecture_find(type) : NULL;
-    if (!a) return mbl_error_set(e, "%s/config.json: model_type is %.60s; %s expected", folder, type ? type : "missing", mbl_architecture_names(&s->arena));
+    if (!a)
+        return mbl_error_set(e, "%s/config.json: model_type is %.60s; %s expected", folder, type ? type : "missing",
+                             mbl_architecture_names(&s->arena));
     if (a->takes != MBL_TAKES_TOKENS)
         return mbl_error_set(e, "%s: a model of kind %s can't be fine-tuned; train it, or distill it", folder, a->kind);
-    *out = s->train.data.schema.task == MBL_CLASSIFICATION ? MBL_CLASSES : s->train.data.schema.task == MBL_REGRESSION ? MBL_VALUES : a->usual;
+    enum mbl_task task = s->train.data.schema.task;
+    *out = task == MBL_CLASSIFICATION ? MBL_CLASSES : task == MBL_REGRESSION ? MBL_VALUES : a->usual;
     if (!s->host->param_given(s->run, "problem")) return 0;
     const char *wanted = s->host->param_string(s->run, "problem");
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -156,7 +160,9 @@ static int load_model(struct mbl_session *s, struct mbl_error *e) {
     const char *folder = input(s, "base");
     enum mbl_problem problem = MBL_CLASSES;
     uint64_t seed = mbl_seed_for(s->trainer.options.seed, MBL_FOR_WEIGHTS);
-    if (find_problem(s, folder, &problem, e) || mbl_model_load_for(s->k, folder, problem, &s->train.data.schema, seed, &s->model, e)) return -1;
+    if (find_problem(s, folder, &problem, e) ||
+        mbl_model_load_for(s->k, folder, problem, &s->train.data.schema, seed, &s->model, e))
+        return -1;
     if (!s->model->texts && mbl_texts_open(folder, &s->model->texts, e)) return -1;
     if (!s->model->texts)
         return mbl_error_set(e, "%s has no tokenizer: tokenizer.json, or vocab.txt, or vocab.json with merges.txt expected", folder);
@@ -187,7 +193,8 @@ static int check_vocabulary(const struct mbl_model *teacher, const struct mbl_mo
     const struct mbl_tokenizer *a = teacher->texts ? teacher->texts->tokenizer : NULL, *b = student->texts->tokenizer;
     if (!a) return mbl_error_set(e, "its folder has no tokenizer");
     if (teacher->outputs != student->outputs || mbl_tokenizer_size(a) != mbl_tokenizer_size(b))
-        return mbl_error_set(e, "it has a vocabulary of %lld, the student one of %lld", (long long)teacher->outputs, (long long)student->outputs);
+        return mbl_error_set(e, "it has a vocabulary of %lld, the student one of %lld", (long long)teacher->outputs,
+                             (long long)student->outputs);
     for (int32_t i = 0; i < (int32_t)mbl_tokenizer_size(a); i++) {
         const char *x = mbl_tokenizer_token(a, i), *y = mbl_tokenizer_token(b, i);
         if ((x || y) && (!x || !y || strcmp(x, y)))

@@ -1,4 +1,5 @@
-/* train_params.h: the parameters that the steps `train`, `finetune` and `distill` share, as rows of their tables. train_options.c reads them.
+/* train_params.h: the parameters that the steps `train`, `finetune` and `distill` share, as rows of their tables. train_options.c
+ * reads them.
  *
  * Where a default depends on another parameter, the row has none and its help says what holds.
  */
@@ -36,7 +37,8 @@ static const struct mb_param mbl_model_params[] = {
     {.name = "num_key_value_heads", .type = MB_INT, .least = 1, .most = 65536, .help = "llama: heads of keys, each for several of queries"},
     {.name = "hidden_size", .type = MB_INT, .least = 1, .most = 65536, .help = "bert, llama: width of a token"},
     {.name = "intermediate_size", .type = MB_INT, .least = 1, .most = 65536, .help = "bert, llama: width between a layer's two products"},
-    {.name = "max_position_embeddings", .type = MB_INT, .least = 1, .most = 2147483647, .unit = "tokens", .help = "bert, llama: longest row"},
+    {.name = "max_position_embeddings", .type = MB_INT, .least = 1, .most = 2147483647, .unit = "tokens",
+     .help = "bert, llama: longest row"},
     {.name = "hidden_act", .type = MB_STRING, .help = "bert, llama: activation"},
     {.name = "hidden_dropout_prob", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "bert: of values"},
     {.name = "attention_probs_dropout_prob", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "bert: of what is looked at"},
@@ -47,7 +49,8 @@ static const struct mb_param mbl_model_params[] = {
     {.name = "n_layer", .type = MB_INT, .least = 0, .most = 256, .help = "gpt2: layers"},
     {.name = "n_head", .type = MB_INT, .least = 1, .most = 65536, .help = "gpt2: heads of attention"},
     {.name = "n_embd", .type = MB_INT, .least = 1, .most = 65536, .help = "gpt2: width of a token"},
-    {.name = "n_inner", .type = MB_INT, .least = 1, .most = 65536, .help = "gpt2: width between a layer's two products; 4 n_embd if not said"},
+    {.name = "n_inner", .type = MB_INT, .least = 1, .most = 65536, 
+     .help = "gpt2: width between a layer's two products; 4 n_embd if not said"},
     {.name = "n_positions", .type = MB_INT, .least = 1, .most = 2147483647, .unit = "tokens", .help = "gpt2: longest row"},
     {.name = "activation_function", .type = MB_STRING, .help = "gpt2: activation"},
     {.name = "resid_pdrop", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "gpt2: dropout of values"},

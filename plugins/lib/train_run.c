@@ -1,5 +1,5 @@
-/* train_run.c: the loop of the steps `train`, `finetune` and `distill`: epochs, validation, early stopping, checkpoints, reports; see train.h.
- * What they start from is train_open.c's. */
+/* train_run.c: the loop of the steps `train`, `finetune` and `distill`: epochs, validation, early stopping, checkpoints, reports; see
+ * train.h. What they start from is train_open.c's. */
 #include "train_session.h"
 
 #include <math.h>
@@ -42,7 +42,7 @@ static void report_epoch(struct mbl_session *s, double lr) {
     snprintf(val_score, sizeof val_score, "val_%s", score_name(s));
     s->host->metric(s->run, "loss", s->last.loss);
     s->host->metric(s->run, score_name(s), s->last.score);
-    if (t->per_token) s->host->metric(s->run, s->has_val ? "val_perplexity" : "perplexity", exp(s->has_val ? s->last_val.loss : s->last.loss));
+    if (t->per_token && s->has_val) s->host->metric(s->run, "val_perplexity", exp(s->last_val.loss));
     mbl_json_set(a, line, "epoch", mbl_json_int(a, t->epoch));
     mbl_json_set(a, line, "lr", mbl_json_float(a, lr));
     mbl_json_set(a, line, "loss", mbl_json_float(a, s->last.loss));
