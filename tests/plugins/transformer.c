@@ -302,3 +302,30 @@ TEST("an encoder learns something else on the same body: its head starts anew, b
     CHECK_MEM(body->value.data, mbl_model_find(old, body->name)->value.data, mbk_bytes(&body->value));
     CHECK_MEM(head->value.data, mbl_model_find(again, head->name)->value.data, mbk_bytes(&head->value));
 }
+
+TEST("weights are found under old names, without the body's prefix; one that is missing or of no use is named")
+{
+    struct mbk *k = open_cpu();
+    static struct mbl_safetensors file;
+    struct mbl_model *m;
+    if (mbl_safetensors_open(data("bert-masked/model.safetensors"), &file, &error)) FAIL("%s", error.text);
+    struct mbl_tensor *t = kept(calloc(file.count + 1, sizeof *t));
+    for (size_t i = 0; i < file.count; i++) {
+        t[i] = file.tensors[i];
+        const char *name = strncmp(t[i].name, "bert.", 5) ? t[i].name : t[i].name + 5, *norm = strstr(name, "LayerNorm.");
+        if (norm) name = mbl_arena_printf(&arena, "%.*s%s", (int)(norm - name) + 10, name, norm[10] == 'w' ? "gamma" : "beta");
+        t[i].name = name;
+    }
+    if (mbl_folder_make(in("old"), &error) || mbl_safetensors_save(in("old/model.safetensors"), t, file.count, NULL, &error))
+        FAIL("%s", error.text);
+    CHECK(!symlink(kept(realpath(data("bert-masked/config.json"), NULL)), in("old/config.json")));
+    check_logits(load(k, in("old")), read_record("bert-masked"), "old");
+    if (mbl_safetensors_save(in("old/model.safetensors"), t, file.count - 1, NULL, &error)) FAIL("%s", error.text);
+    CHECK(mbl_model_load(k, in("old"), &m, &error));
+    CHECKF(strstr(error.text, "tensor ") && strstr(error.text, " is missing"), "%s", error.text);
+    t[file.count] = t[0];
+    t[file.count].name = "encoder.layer.7.output.dense.bias";
+    if (mbl_safetensors_save(in("old/model.safetensors"), t, file.count + 1, NULL, &error)) FAIL("%s", error.text);
+    CHECK(mbl_model_load(k, in("old"), &m, &error));
+    CHECKF(strstr(error.text, "encoder.layer.7.output.dense.bias is none of the model's"), "%s", error.text);
+}
