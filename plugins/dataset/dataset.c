@@ -89,10 +89,10 @@ static int clean(struct step *s) {
             table_settle_categories(&s->table.columns[i], s->table.rows, c->rows.at, c->rows.count);
     if (c->duplicates && s->options.duplicates == POLICY_KEEP && s->options.split)
         s->host->log(s->run, MB_WARN,
-                     "%zu rows are copies of others; split apart, a copy may be trained on and tested (clean.duplicates = \"drop\")",
-                     c->duplicates);
+                     "%zu %s; split apart, a copy may be trained on and tested (clean.duplicates = \"drop\")", c->duplicates,
+                     c->duplicates == 1 ? "row is a copy of another" : "rows are copies of others");
     if (c->missing && s->options.missing == POLICY_KEEP)
-        s->host->log(s->run, MB_WARN, "%zu rows have missing values, kept as NaN", c->missing);
+        s->host->log(s->run, MB_WARN, "%zu %s missing values, kept as NaN", c->missing, c->missing == 1 ? "row has" : "rows have");
     return 0;
 }
 
