@@ -76,18 +76,16 @@ static int run(struct options *o, int argc, char **argv, struct err *e) {
         return err_set(e, "no installed plugin brings the command \"%s\"; `mbuild plugin list` shows those there are", argv[rest]);
     }
     struct options all = {.command_line = o->command_line};
-    if (options_parse(&all, argc, argv, true, &rest, &done, e)) {
-        options_free(&all);
-        return -1;
-    }
-    bool unknown = false;
-    int status = done ? 0 : command_build(&all, &unknown, e);
+    const int first = rest;
+    int status = options_parse(&all, argc, argv, true, &rest, &done, e);
+    const bool parsed = !status;
+    bool unknown = !parsed && first < argc;
+    if (parsed && !done) status = command_build(&all, &unknown, e);
     options_free(&all);
-    if (unknown) { /* no target: perhaps a command of a plugin that was added to those that come with mbuild */
+    if (unknown) { /* no target, or no option, of mbuild's: perhaps of a plugin that was added to those that come with mbuild */
         struct err own;
-        int first = 1;
-        if (options_parse(o, argc, argv, false, &first, &done, &own)) return -1;
-        int other = first < argc ? command_of_plugin(o, argc - first, argv + first, &found, &own) : 0;
+        if (parsed) o->directory = NULL; /* the build went there */
+        int other = command_of_plugin(o, argc - first, argv + first, &found, &own);
         if (found) {
             if (other < 0) *e = own;
             return other;

@@ -44,4 +44,37 @@ LUA
     expect_not_printed 'two, two'
 }
 
+# A copy of the built program, with a plugin that brings the command `hello`.
+program_with_hello() {
+    cp -r "$MB_BUILD/bin" "$MB_BUILD/lib" "$MB_BUILD/share" .
+    write hi.c <<'C'
+#include <mbuild/plugin.h>
+#include <stdio.h>
+static int hello(const struct mb_host *host, struct mb_run *run, int argc, char **argv) {
+    printf("hello %s, %s\n", host->param_string(run, "who"), argc > 1 ? argv[1] : "alone");
+    return 0;
+}
+static const struct mb_param options[] = {{.name = "who", .type = MB_STRING, .deflt = "\"you\"", .help = "whom to greet"}, {0}};
+static const struct mb_command commands[] = {{.name = "hello", .help = "greets", .options = options, .main = hello}, {0}};
+static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "hi", .version = "1", .help = "greets", .commands = commands};
+MB_PLUGIN(plugin);
+C
+    $MB_CC -I"$MB_SOURCE/include" -shared -fPIC -o lib/mbuild/hi.so hi.c
+}
+
+test_a_command_of_an_added_plugin_takes_its_options() {
+    [[ -z $MB_SANITIZERS ]] || skip "the plugin has no sanitizers"
+    program_with_hello
+    mkdir repo
+    write repo/mbuild.lua <<<'command "a" { cmd = { "true" } }'
+    expect_ok bin/mbuild -C repo hello --who=me there
+    expect_printed "hello me, there"
+    expect_ok bin/mbuild -C repo hello
+    expect_printed "hello you, alone"
+    run bin/mbuild -C repo hello --whom=me
+    expect_fail 2 'unknown parameter whom; did you mean "who"?'
+    run bin/mbuild -C repo helo --who=me
+    expect_fail 2 "unknown option --who"
+}
+
 run_tests "$@"
