@@ -63,4 +63,13 @@ test_diagnosis_and_regression_release() {
     done
 }
 
+test_text_and_generate_release() {
+    [[ -z $MB_SANITIZERS ]] || skip "the sanitizers make training take minutes"
+    for name in text generate; do
+        mkdir "$name"
+        (cd "$name" && example "$name" && mbuild -s release && mbuild verify r1 >/dev/null) || fail "$name doesn't release"
+    done
+    [[ -s generate/build/sample.txt ]] || fail "nothing was written"
+}
+
 run_tests "$@"
