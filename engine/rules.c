@@ -320,6 +320,18 @@ static int check_settings(struct rules *r, struct err *e) {
     return 0;
 }
 
+/* The rule file is the user's own work, and nothing brings it back. */
+static int check_rule_file(struct rules *r, struct err *e) {
+    const struct graph *g = r->graph;
+    const char *path;
+    struct err outside;
+    if (graph_normalize(r->graph, r->options->file, &path, &outside)) return 0;
+    uint32_t file = graph_find_file(g, path);
+    if (file == NO_ID || g->files[file].producer == NO_ID) return 0;
+    const struct step *s = &g->steps[g->files[file].producer];
+    return err_set(e, "%s: step \"%s\": the output %s is the rule file itself", s->where, s->name, path);
+}
+
 /* The default target, and names in plugin = "…" that are artifacts, are only known when all rules are in. */
 static int finish(struct graph *g, struct err *e) {
     if (g->default_target) {
@@ -370,6 +382,7 @@ int rules_evaluate(struct graph *g, const struct rules_options *o, struct rules_
     }
     if (!status) status = run_rule_file(r, e);
     if (!status) status = check_settings(r, e);
+    if (!status) status = check_rule_file(r, e);
     if (!status) status = finish(g, e);
     if (!status && r->dynamic_count) *out = r;
     else rules_free(r);

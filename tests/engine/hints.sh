@@ -44,6 +44,17 @@ LUA
     expect_not_printed 'two, two'
 }
 
+test_no_step_may_overwrite_the_rule_file() {
+    echo x >x
+    write mbuild.lua <<<'copy "a" { from = "x", to = "mbuild.lua" }'
+    run mbuild
+    expect_fail 2 'mbuild.lua:1: step "a": the output mbuild.lua is the rule file itself'
+    write sub/r.lua <<<'copy "a" { from = "x", to = "sub/r.lua" }'
+    run mbuild -f ./sub/r.lua
+    expect_fail 2 'the output sub/r.lua is the rule file itself'
+    expect_content sub/r.lua 'copy "a" { from = "x", to = "sub/r.lua" }'
+}
+
 # A copy of the built program, with a plugin that brings the command `hello`.
 program_with_hello() {
     cp -r "$MB_BUILD/bin" "$MB_BUILD/lib" "$MB_BUILD/share" .
