@@ -3,17 +3,23 @@
 #include "test.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-static char *replaced(const char *text) {
+/* The text after replacing; good until the next call. */
+static const char *replaced(const char *text) {
+    static char kept[256];
     struct names n = {0};
     CHECK_EQ(names_add(&n, "build/a", "", "T/0/a"), 0);
     CHECK_EQ(names_add(&n, "build/a b\nü", "", "T/1/a b\nü"), 0);
     CHECK_EQ(names_add(&n, "build/a.csv", "", "T/2/a.csv"), 0);
     CHECK_EQ(names_keep(&n, "build/a.in"), 0);
     CHECK_EQ(names_keep(&n, "data/x"), 0);
-    char *text_out = names_replace(&n, text);
+    char *out = names_replace(&n, text);
+    CHECK(out && strlen(out) < sizeof kept);
+    strcpy(kept, out);
+    free(out);
     names_free(&n);
-    return text_out;
+    return kept;
 }
 
 TEST("an output's name gives way to its private path wherever a path can begin") {
@@ -47,7 +53,9 @@ TEST("a command in another folder finds its outputs from there") {
     struct names n = {0};
     CHECK_EQ(names_add(&n, "build/a", "../../", ".mbuild/tmp/1/0/a"), 0);
     CHECK_EQ(names_add(&n, "build/b", "../../", "/elsewhere/b"), 0);
-    CHECK_STR(names_replace(&n, "build/a build/b"), "../../.mbuild/tmp/1/0/a /elsewhere/b");
+    char *out = names_replace(&n, "build/a build/b");
+    CHECK_STR(out, "../../.mbuild/tmp/1/0/a /elsewhere/b");
+    free(out);
     CHECK_STR(n.items[0].from_root[0] == '/' ? n.items[1].from_root : n.items[0].from_root, ".mbuild/tmp/1/0/a");
     names_free(&n);
 }

@@ -52,6 +52,9 @@ await_checkpoint() {
     fail "no checkpoint was taken"
 }
 
+# These train again and again: what sanitizers could find in them they find in the other tests.
+not_with_sanitizers() { [[ -z $MB_SANITIZERS ]] || skip "it would take minutes under sanitizers"; }
+
 test_an_encoder_learns_classes_of_texts_and_keeps_its_tokenizer() {
     repo <<'LUA'
 local m = train "m" { data = reviews, model = small, tokenizer = wordpiece { vocabulary = 80 }, optimizer = adamw { lr = 0.003 }, epochs = 12, batch = 16 }
@@ -104,6 +107,7 @@ LUA
 }
 
 test_a_training_on_texts_killed_at_any_moment_goes_on_to_the_same_bits() {
+    not_with_sanitizers
     repo 600 <<'LUA'
 train "m" { data = reviews, model = encoder { layers = 2, heads = 4, hidden = 64, positions = 32, dropout = 0.1 }, tokenizer = wordpiece { vocabulary = 80 },
     epochs = 25, batch = 16, accumulate = 2, checkpoint_every = 0.1, log = "build/m.log" }
@@ -126,6 +130,7 @@ LUA
 }
 
 test_a_language_model_goes_on_from_its_checkpoint_to_the_same_bits() {
+    not_with_sanitizers
     repo 100 2000 <<'LUA'
 train "m" { data = tales, model = decoder { layers = 1, heads = 2, hidden = 32, positions = 32, dropout = 0.1 }, tokenizer = bpe { vocabulary = 300 },
     epochs = 10, batch = 8, checkpoint_every = 0.1 }
@@ -143,6 +148,7 @@ LUA
 }
 
 test_pieces_of_a_batch_add_up_to_the_batch() {
+    not_with_sanitizers
     repo <<'LUA'
 local function one(name, pieces)
   train(name) { data = tales, model = decoder { layers = 1, heads = 2, hidden = 32, positions = 32, dropout = 0 },
@@ -155,6 +161,7 @@ LUA
 }
 
 test_a_student_learns_from_a_teacher_of_the_same_vocabulary() {
+    not_with_sanitizers
     repo <<'LUA'
 local teacher = train "teacher" { data = tales, model = writer, tokenizer = bpe { vocabulary = 300 }, optimizer = adamw { lr = 0.01 }, epochs = 8, batch = 8 }
 local judge = train "judge" { data = reviews, model = small, tokenizer = wordpiece { vocabulary = 80 }, optimizer = adamw { lr = 0.003 }, epochs = 8, batch = 16 }
