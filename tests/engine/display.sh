@@ -36,6 +36,7 @@ json_file() {
 # on_terminal COLUMNS COMMAND…: runs it on a terminal so wide; what it wrote is in $out.
 on_terminal() {
     command -v script >/dev/null || skip "there is no script(1) to make a terminal with"
+    script -qec true /dev/null >/dev/null 2>&1 </dev/null || skip "no terminal can be made here"
     local columns=$1
     shift
     status=0
