@@ -32,10 +32,18 @@ await_checkpoint() {
     fail "no checkpoint was taken"
 }
 
+# The youngest child of a process, by /proc alone: small systems have no pgrep.
+child_of() {
+    local stat parent
+    for stat in /proc/[0-9]*/stat; do
+        parent=$(sed -E 's/.*\) . ([0-9]+) .*/\1/' "$stat" 2>/dev/null) || continue
+        [[ $parent != "$1" ]] || cut -d' ' -f1 "$stat"
+    done | sort -n | tail -n 1
+}
 # The process of the step that mbuild ($pid) runs: the last of its line.
 step_process() {
     local p=$pid child
-    while child=$(pgrep -P "$p" | tail -n 1) && [[ -n $child ]]; do p=$child; done
+    while child=$(child_of "$p") && [[ -n $child ]]; do p=$child; done
     echo "$p"
 }
 
