@@ -34,11 +34,17 @@ await_checkpoint() {
 
 # The youngest child of a process, by /proc alone: small systems have no pgrep.
 child_of() {
-    local stat parent
+    local stat line child=
     for stat in /proc/[0-9]*/stat; do
-        parent=$(sed -E 's/.*\) . ([0-9]+) .*/\1/' "$stat" 2>/dev/null) || continue
-        [[ $parent != "$1" ]] || cut -d' ' -f1 "$stat"
-    done | sort -n | tail -n 1
+        { read -r line <"$stat"; } 2>/dev/null || continue
+        line=${line##*) } # past the name, which may hold anything: state, parent, …
+        line=${line#* }
+        if [[ ${line%% *} == "$1" ]]; then
+            stat=${stat#/proc/} stat=${stat%/stat}
+            ((stat > ${child:-0})) && child=$stat
+        fi
+    done
+    echo "$child"
 }
 # The process of the step that mbuild ($pid) runs: the last of its line.
 step_process() {
