@@ -17,7 +17,7 @@
 
 #include "mbuild/kernels.h"
 
-#define MBK_BACKEND_VERSION 1 /* goes up with any change of this file: a library of another version is refused */
+#define MBK_BACKEND_VERSION 2 /* goes up with any change of this file: a library of another version is refused */
 #define MBK_IGNORED_LABEL (-100)
 
 struct mbk {
@@ -185,6 +185,12 @@ int mbk_unsupported(struct mbk *k, const char *operation, enum mbk_type type);
 #endif
 
 /* A tensor as rows of its last dimension; a scalar is one row of one. */
+/* One of GGUF's types. */
+static inline int mbk_is_blocks(enum mbk_type type)
+{
+    return mbk_block(type) >= 32;
+}
+
 static inline int64_t mbk_row_length(const struct mbk_tensor *t)
 {
     return t->rank == 0 ? 1 : t->shape[t->rank - 1];

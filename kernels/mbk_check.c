@@ -87,10 +87,9 @@ static int check_tensor(const struct check *c, const struct word *w)
         return mbk_fail(c->k, "%s: %s is %s, which no memory holds", c->operation, w->name, mbk_shape_text(t, text));
     if (count > 0 && !t->data)
         return mbk_fail(c->k, "%s: %s, %s, has no data", c->operation, w->name, mbk_shape_text(t, text));
-    struct mbk_tensor one = { .type = t->type };
-    size_t align = t->type == MBK_I4 || t->type >= MBK_Q8_0 ? 1 : mbk_bytes(&one);
+    size_t align = mbk_alignment(t->type);
     if ((uintptr_t)t->data % align)
-        return mbk_fail(c->k, "%s: %s, %s, does not lie at a multiple of its elements' %zu bytes", c->operation, w->name,
+        return mbk_fail(c->k, "%s: %s, %s, does not lie at a multiple of %zu bytes, as its type wants", c->operation, w->name,
                         mbk_shape_text(t, text), align);
     return 0;
 }

@@ -3,18 +3,13 @@
  */
 #include "mbk_check.h"
 
-static int is_blocks(enum mbk_type type)
-{
-    return type == MBK_Q8_0 || type == MBK_Q4_0 || type == MBK_Q4_K;
-}
-
 /* Which types go together; the device decides which of them it can do. */
 static int types_fit(enum mbk_type a, enum mbk_type b, enum mbk_type c, int transpose_b)
 {
     int a_float = a == MBK_F32 || a == MBK_BF16, c_float = c == MBK_F32 || c == a;
     int a_fp8 = a == MBK_F8_E4M3 || a == MBK_F8_E5M2, b_fp8 = b == MBK_F8_E4M3 || b == MBK_F8_E5M2;
     if (a_float)
-        return c_float && (b == a || (is_blocks(b) && transpose_b));
+        return c_float && (b == a || (mbk_is_blocks(b) && transpose_b));
     if (a_fp8)
         return b_fp8 && (c == MBK_F32 || c == MBK_BF16);
     return a == MBK_I8 && b == MBK_I8 && c == MBK_I32;
@@ -92,7 +87,7 @@ int mbk_matmul(struct mbk *k, const struct mbk_product *p)
     int rank_2 = a->rank == 2 && b->rank == 2 && c->rank == 2;
     if (check_leading(k, "a", a, &g.lda, rank_2) || check_leading(k, "b", b, &g.ldb, rank_2) || check_leading(k, "c", c, &g.ldc, rank_2))
         return -1;
-    if (is_blocks(b->type) && (g.k % (b->type == MBK_Q4_K ? 256 : 32) || g.ldb != g.k))
+    if (mbk_is_blocks(b->type) && (g.k % mbk_block(b->type) || g.ldb != g.k))
         return mbk_mismatch(k, "matmul", "a", a, "b", b, "the inner dimension must be whole blocks, row by row");
     for (int d = 0; d < c->rank - 2; d++)
         g.batch *= c->shape[d];

@@ -52,9 +52,9 @@ static int check_blocks(struct mbk *k, const char *operation, const struct mbk_t
 {
     if (mbk_check(k, operation, "x:f[...,C] q:*[...,C]", x, q))
         return -1;
-    if (q->type != MBK_Q8_0 && q->type != MBK_Q4_0 && q->type != MBK_Q4_K)
+    if (!mbk_is_blocks(q->type))
         return mbk_mismatch(k, operation, "x", x, "q", q, "q must be Q8_0, Q4_0 or Q4_K");
-    if (mbk_row_length(x) % (q->type == MBK_Q4_K ? 256 : 32))
+    if (mbk_row_length(x) % mbk_block(q->type))
         return mbk_mismatch(k, operation, "x", x, "q", q, "a row must be whole blocks");
     return 0;
 }

@@ -3,21 +3,21 @@
 
 #include <string.h>
 
-/* A block of `block` elements takes `bytes`. */
+/* A block of `block` elements takes `bytes` and lies at a multiple of `align`: GGUF's hold halves. */
 static const struct type_row {
     const char *name;
-    int block, bytes;
+    int block, bytes, align;
 } types[] = {
-    [MBK_F32] = { "F32", 1, 4 },         [MBK_BF16] = { "BF16", 1, 2 },       [MBK_F16] = { "F16", 1, 2 },
-    [MBK_F64] = { "F64", 1, 8 },         [MBK_I64] = { "I64", 1, 8 },         [MBK_I32] = { "I32", 1, 4 },
-    [MBK_I8] = { "I8", 1, 1 },           [MBK_U8] = { "U8", 1, 1 },           [MBK_F8_E4M3] = { "F8_E4M3", 1, 1 },
-    [MBK_F8_E5M2] = { "F8_E5M2", 1, 1 }, [MBK_I4] = { "I4", 2, 1 },           [MBK_Q8_0] = { "Q8_0", 32, 34 },
-    [MBK_Q4_0] = { "Q4_0", 32, 18 },     [MBK_Q4_K] = { "Q4_K", 256, 144 },
+    [MBK_F32] = { "F32", 1, 4, 4 },         [MBK_BF16] = { "BF16", 1, 2, 2 },       [MBK_F16] = { "F16", 1, 2, 2 },
+    [MBK_F64] = { "F64", 1, 8, 8 },         [MBK_I64] = { "I64", 1, 8, 8 },         [MBK_I32] = { "I32", 1, 4, 4 },
+    [MBK_I8] = { "I8", 1, 1, 1 },           [MBK_U8] = { "U8", 1, 1, 1 },           [MBK_F8_E4M3] = { "F8_E4M3", 1, 1, 1 },
+    [MBK_F8_E5M2] = { "F8_E5M2", 1, 1, 1 }, [MBK_I4] = { "I4", 2, 1, 1 },           [MBK_Q8_0] = { "Q8_0", 32, 34, 2 },
+    [MBK_Q4_0] = { "Q4_0", 32, 18, 2 },     [MBK_Q4_K] = { "Q4_K", 256, 144, 2 },
 };
 
 static const struct type_row *type_row(enum mbk_type type)
 {
-    static const struct type_row none = { "", 1, 0 };
+    static const struct type_row none = { "", 1, 0, 1 };
     unsigned index = (unsigned)type;
     return index < sizeof types / sizeof types[0] && types[index].name ? &types[index] : &none;
 }
@@ -25,6 +25,16 @@ static const struct type_row *type_row(enum mbk_type type)
 const char *mbk_type_name(enum mbk_type type)
 {
     return type_row(type)->name;
+}
+
+size_t mbk_alignment(enum mbk_type type)
+{
+    return (size_t)type_row(type)->align;
+}
+
+int mbk_block(enum mbk_type type)
+{
+    return type_row(type)->block;
 }
 
 struct mbk_tensor mbk_tensor(void *data, enum mbk_type type, int rank, const int64_t *shape)

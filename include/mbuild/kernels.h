@@ -6,7 +6,7 @@
  * message in mbk_error that names both shapes. Shapes with a 0 in them are fine and do nothing.
  *
  * Tensors are dense and row-major, last dimension fastest; a view is a tensor whose `data` points into another, at any
- * element. Operations never allocate what they return: the caller gives every output. An output may be an input only where "in place" is
+ * element that lies at a multiple of mbk_alignment. Operations never allocate what they return: the caller gives every output. An output may be an input only where "in place" is
  * said. Gradients are *added* to what a `d…` tensor of parameters holds, so that micro-batches accumulate; gradients of
  * activations are overwritten. A NULL tensor means "not wanted" where the comment says optional.
  *
@@ -52,6 +52,8 @@ struct mbk_tensor mbk_rows(const struct mbk_tensor *t, int64_t first, int64_t co
 /* the same data; counts must agree, else data is NULL */
 struct mbk_tensor mbk_reshaped(const struct mbk_tensor *t, int rank, const int64_t *shape);
 const char *mbk_type_name(enum mbk_type type);         /* "F32", as safetensors has it */
+int mbk_block(enum mbk_type type);                     /* elements that are stored together: 1, of I4 2, of GGUF's blocks 32 or 256 */
+size_t mbk_alignment(enum mbk_type type);              /* what the address of its data is a multiple of: GGUF's blocks begin with a half, so 2 */
 
 /* -- Streams. */
 struct mbk;
@@ -192,7 +194,8 @@ int mbk_bpr(struct mbk *k, const struct mbk_tensor *positive, const struct mbk_t
             const struct mbk_tensor *dpositive, const struct mbk_tensor *dnegative);
 
 /* -- Sequences. */
-/* y[r] = table[ids[r]]: ids I32 [R], table [V, C], y [R, C]. An id outside the table is an error where the host can see it, else NaN. */
+/* y[r] = table[ids[r]]: ids I32 [R], table [V, C], y [R, C]. An id outside the table is an error where the host can see it, else NaN.
+ * The table may be MBK_Q8_0, MBK_Q4_0 or MBK_Q4_K, whose rows then are whole blocks. */
 int mbk_embedding(struct mbk *k, const struct mbk_tensor *table, const struct mbk_tensor *ids, const struct mbk_tensor *y);
 int mbk_embedding_backward(struct mbk *k, const struct mbk_tensor *ids, const struct mbk_tensor *dy,
                            const struct mbk_tensor *dtable /* added to; same bits every time */);

@@ -32,7 +32,7 @@ extern "C" {
 
 #define MB_PLUGIN_MAGIC 0x4c42504du /* "MPBL" in memory */
 #define MB_ABI_MAJOR 1
-#define MB_ABI_MINOR 0
+#define MB_ABI_MINOR 1 /* 1: MB_REENTRANT, MB_SLOW_START */
 
 /* What a step's functions return. */
 enum mb_status {
@@ -107,7 +107,13 @@ enum {
     MB_DEVICE_MATTERS = 1 << 5,  /* the device ("cpu", "cuda") is part of the key */
     MB_ANY_OUTPUTS = 1 << 6,     /* output names are the rule's own (one role with MB_MANY) */
     MB_UNCACHED = 1 << 7,        /* never restored from the store: run whenever it is stale */
-    MB_DISCOVERS = 1 << 8        /* reads files that the rule doesn't name, anywhere, and reports each by mb_host.discovered */
+    MB_DISCOVERS = 1 << 8,       /* reads files that the rule doesn't name, anywhere, and reports each by mb_host.discovered */
+    /* A promise (since 1.1): `run` may be called again in the same process, for another step of this plugin, and makes what it would in a
+     * fresh one. So nothing of a run outlives it: no thread that calls the host or touches its files, no child, no changed folder or
+     * signal. What may stay is what doesn't depend on the run: a device's context, loaded kernels, tables. Such a step is served
+     * by a warm process if it uses a GPU (MB_GPU_MAY, MB_GPU_MUST; device "cuda") or says MB_SLOW_START. */
+    MB_REENTRANT = 1 << 9,
+    MB_SLOW_START = 1 << 10      /* its first run in a process is expensive, whatever the device (since 1.1; needs MB_REENTRANT) */
 };
 
 enum mb_level { MB_DEBUG = 0, MB_INFO, MB_WARN, MB_ERROR };
@@ -187,7 +193,7 @@ struct mb_step {
     const struct mb_role *roles;
     const struct mb_param *params; /* may be NULL */
 
-    /* Makes the outputs. Called once, in a process of its own, whose current folder is the repo's root. */
+    /* Makes the outputs. Called once in a process, with MB_REENTRANT once after another; the current folder is the repo's root. */
     int (*run)(const struct mb_host *, struct mb_run *);
 
     /* Optional: parameters against each other, before anything runs. Only param_*, log and fail are

@@ -34,15 +34,16 @@ void cpu_floats_to_bf16(const float *from, uint16_t *to, int64_t n)
 struct small_float {
     int mantissa, bias; /* bits of the one; of the exponent, what is taken from it */
     double most;        /* the greatest finite value */
-    unsigned infinity;  /* its code, or that of `most` where values beyond saturate */
+    unsigned beyond;    /* what values beyond it become: infinity, or `most` where they saturate */
+    unsigned last;      /* the last code that is a number, infinity where the format has one; above it is NaN */
     unsigned nan, sign;
 };
 
 static const struct small_float formats[] = {
-    [MBK_F16] = { 10, 15, 65504.0, 0x7c00, 0x7e00, 0x8000 },
-    [MBK_BF16] = { 7, 127, 0x1.fep127, 0x7f80, 0x7fc0, 0x8000 },
-    [MBK_F8_E4M3] = { 3, 7, 448.0, 0x7e, 0x7f, 0x80 },
-    [MBK_F8_E5M2] = { 2, 15, 57344.0, 0x7b, 0x7e, 0x80 },
+    [MBK_F16] = { 10, 15, 65504.0, 0x7c00, 0x7c00, 0x7e00, 0x8000 },
+    [MBK_BF16] = { 7, 127, 0x1.fep127, 0x7f80, 0x7f80, 0x7fc0, 0x8000 },
+    [MBK_F8_E4M3] = { 3, 7, 448.0, 0x7e, 0x7e, 0x7f, 0x80 },
+    [MBK_F8_E5M2] = { 2, 15, 57344.0, 0x7b, 0x7c, 0x7e, 0x80 },
 };
 
 static unsigned encode(const struct small_float *f, double x)
@@ -54,13 +55,13 @@ static unsigned encode(const struct small_float *f, double x)
     if (a == 0)
         return sign;
     if (isinf(a))
-        return sign | f->infinity;
+        return sign | f->beyond;
     int exponent, least = 1 - f->bias;
     frexp(a, &exponent);
     exponent = exponent - 1 < least ? least : exponent - 1;
     double units = nearbyint(ldexp(a, f->mantissa - exponent));
     if (ldexp(units, exponent - f->mantissa) > f->most)
-        return sign | f->infinity;
+        return sign | f->beyond;
     /* The mantissa's leading 1, where there is one, adds 1 to the exponent's field, and so does rounding up to the next power of two. */
     return sign | (((unsigned)(exponent - least) << f->mantissa) + (unsigned)units);
 }
@@ -69,7 +70,7 @@ static double decode(const struct small_float *f, unsigned code)
 {
     unsigned magnitude = code & (f->sign - 1), field = magnitude >> f->mantissa, mantissa = magnitude & ((1u << f->mantissa) - 1);
     double x;
-    if (magnitude > f->infinity || (magnitude == f->infinity && f->infinity == 0))
+    if (magnitude > f->last)
         x = NAN;
     else if (field == 0)
         x = ldexp(mantissa, 1 - f->bias - f->mantissa);

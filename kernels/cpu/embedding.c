@@ -1,9 +1,9 @@
-/* embedding.c: rows of a table by their numbers, and their gradient.
+/* embedding.c: rows of a table by their numbers, of GGUF's blocks too, and their gradient.
  *
  * Backward sorts the places by id, stably, and sums each run of equal ids in the order of its places before it goes to the table: each
  * row of the table is read and written once, rounded once, and the order of the sum is that of the places whatever the threads do.
  */
-#include "cpu.h"
+#include "blocks.h"
 
 enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, BLOCK_ROWS = 64 };
 
@@ -30,11 +30,37 @@ static void gather_body(void *context, int64_t first, int64_t end, int worker)
         memcpy(w->y + (size_t)r * w->row, w->table + (size_t)w->ids[r] * w->row, w->row);
 }
 
+/* Rows of blocks, made floats as they are taken. */
+struct unpack {
+    const struct mbk_tensor *table, *y;
+    const int32_t *ids;
+};
+
+static void unpack_body(void *context, int64_t first, int64_t end, int worker)
+{
+    const struct unpack *w = context;
+    int64_t length = w->table->shape[1], block = mbk_block(w->table->type), piece = CPU_PIECE / block * block;
+    float buffer[CPU_PIECE];
+    (void)worker;
+    for (int64_t r = first; r < end; r++)
+        for (int64_t c = 0; c < length; c += piece) {
+            int64_t n = length - c < piece ? length - c : piece, at = r * length + c;
+            float *to = cpu_out(w->y, at, buffer);
+            cpu_blocks_to_floats(w->table->type, w->table->data, w->ids[r] * length + c, n, to);
+            cpu_put(w->y, at, n, to);
+        }
+}
+
 int cpu_embedding(struct mbk *k, const struct mbk_tensor *table, const struct mbk_tensor *ids, const struct mbk_tensor *y)
 {
     struct gather w = { table->data, y->data, ids->data, (size_t)table->shape[1] * (table->type == MBK_F32 ? 4 : 2) };
     if (check_ids(k, "embedding", w.ids, mbk_count(ids), table->shape[0]))
         return -1;
+    if (mbk_is_blocks(table->type)) {
+        struct unpack blocks = { table, y, ids->data };
+        cpu_parallel(k, mbk_count(ids), cpu_grain(table->shape[1]), unpack_body, &blocks);
+        return 0;
+    }
     cpu_parallel(k, mbk_count(ids), cpu_grain(table->shape[1]), gather_body, &w);
     return 0;
 }

@@ -94,10 +94,8 @@ struct q4_k {
 };
 
 template <class F>
-static int with_format(struct mbk *k, const char *what, enum mbk_type type, const void *q, F f)
+static int with_format(struct mbk *k, const char *what, enum mbk_type type, F f)
 {
-    if ((uintptr_t)q % 2)
-        return mbk_fail(k, "%s: %s does not begin at an even address, as its blocks must", what, mbk_type_name(type));
     switch (type) {
     case MBK_Q8_0: return f(q8_0());
     case MBK_Q4_0: return f(q4_0());
@@ -127,7 +125,7 @@ __global__ void __launch_bounds__(GPU_THREADS) dequantize_kernel(const uint8_t *
 extern "C" int gpu_dequantize(struct mbk *k, const char *what, enum mbk_type blocks, const void *q, int64_t rows, int64_t columns,
                               enum mbk_type type, void *x)
 {
-    return with_format(k, what, blocks, q, [&](auto format) {
+    return with_format(k, what, blocks, [&](auto format) {
         using Format = decltype(format);
         return gpu_with_float(k, what, type, [&](auto zero) {
             using T = decltype(zero);
@@ -141,6 +139,47 @@ extern "C" int gpu_dequantize(struct mbk *k, const char *what, enum mbk_type blo
 extern "C" int gpu_dequantize_blocks(struct mbk *k, const struct mbk_tensor *q, const struct mbk_tensor *x)
 {
     return gpu_dequantize(k, "dequantize_blocks", q->type, q->data, mbk_row_count(x), mbk_row_length(x), x->type, x->data);
+}
+
+/* -- Rows of a table by their numbers. A chunk is eight elements of a row: two runs of four. */
+
+template <class Format, class T>
+__global__ void __launch_bounds__(GPU_THREADS) rows_kernel(const uint8_t *table, int64_t table_rows, const int32_t *ids, int64_t rows,
+                                                           int64_t length, T *y)
+{
+    int64_t chunks = length / 8, row_bytes = length / Format::ELEMENTS * Format::BYTES;
+    for (int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; c < rows * chunks; c += (int64_t)gridDim.x * blockDim.x) {
+        int64_t row = c / chunks, low, high;
+        int32_t id = ids[row];
+        bool known = id >= 0 && id < table_rows;
+        float w[8];
+        if (known) {
+            Format::decode(table + id * row_bytes, c - row * chunks, w, low, high);
+        } else {
+            low = (c - row * chunks) * 8, high = low + 4;
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                w[i] = CUDART_NAN_F;
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            y[row * length + low + i] = from_float<T>(w[i]);
+            y[row * length + high + i] = from_float<T>(w[4 + i]);
+        }
+    }
+}
+
+extern "C" int gpu_embedding_blocks(struct mbk *k, const struct mbk_tensor *table, const struct mbk_tensor *ids, const struct mbk_tensor *y)
+{
+    return with_format(k, "embedding", table->type, [&](auto format) {
+        using Format = decltype(format);
+        return gpu_with_float(k, "embedding", y->type, [&](auto zero) {
+            using T = decltype(zero);
+            return gpu_launch(k, "embedding", rows_kernel<Format, T>, dim3(gpu_blocks(k, mbk_count(y) / 8, GPU_THREADS)), dim3(GPU_THREADS), 0,
+                              (const uint8_t *)table->data, table->shape[0], (const int32_t *)ids->data, mbk_count(ids), table->shape[1],
+                              (T *)y->data);
+        });
+    });
 }
 
 /* -- Products of few rows. A warp makes one column of c, its lanes taking chunks in turn. */
@@ -208,7 +247,7 @@ extern "C" int gpu_gemv_blocks(struct mbk *k, const struct mbk_gemm *p)
     int64_t blocks = gpu_ceil(p->n, GEMV_WARPS);
     if (blocks > INT32_MAX)
         return 1;
-    return with_format(k, "matmul", p->b_type, p->b, [&](auto format) {
+    return with_format(k, "matmul", p->b_type, [&](auto format) {
         using Format = decltype(format);
         return gpu_with_float(k, "matmul", p->a_type, [&](auto a_zero) {
             using A = decltype(a_zero);
@@ -412,7 +451,7 @@ static void (*quantizer(q4_k, T))(const T *, int64_t, uint8_t *) { return quanti
 
 extern "C" int gpu_quantize_blocks(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *q)
 {
-    return with_format(k, "quantize_blocks", q->type, q->data, [&](auto format) {
+    return with_format(k, "quantize_blocks", q->type, [&](auto format) {
         return gpu_with_float(k, "quantize_blocks", x->type, [&](auto zero) {
             using T = decltype(zero);
             int64_t parts = mbk_count(x) / 32;

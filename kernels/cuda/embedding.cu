@@ -35,6 +35,8 @@ struct embedding_op {
 
 extern "C" int gpu_embedding(struct mbk *k, const struct mbk_tensor *table, const struct mbk_tensor *ids, const struct mbk_tensor *y)
 {
+    if (mbk_is_blocks(table->type))
+        return gpu_embedding_blocks(k, table, ids, y);
     return gpu_with_float(k, "embedding", table->type, [&](auto zero) {
         using T = decltype(zero);
         constexpr int N = 16 / sizeof(T);

@@ -120,6 +120,8 @@ int gpu_finish(struct mbk *k, const char *what, const struct gpu_finish *f);
 int gpu_scale_matrix(struct mbk *k, const struct mbk_gemm *g);
 /* Any int8 product, by dot products of four bytes: for what the tensor cores' layouts don't fit. */
 int gpu_gemm_int8_any(struct mbk *k, const struct mbk_gemm *g);
+/* mbk_embedding of a table in GGUF blocks. */
+int gpu_embedding_blocks(struct mbk *k, const struct mbk_tensor *table, const struct mbk_tensor *ids, const struct mbk_tensor *y);
 /* Weights in GGUF blocks, [n, k], to floats of `type`. */
 int gpu_dequantize(struct mbk *k, const char *what, enum mbk_type blocks, const void *q, int64_t rows, int64_t columns, enum mbk_type type,
                    void *x);

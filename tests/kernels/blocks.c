@@ -200,6 +200,38 @@ static void product_body(const void *argument)
     kernels_close(k);
 }
 
+/* Rows of a table of blocks are the rows of the table made floats. */
+static void rows_body(const void *argument)
+{
+    const struct block_test *test = argument;
+    static const int64_t shapes[][3] = { { 1, 1, 256 }, { 37, 5, 256 }, { 4, 300, 1536 }, { 0, 3, 256 } };
+    struct mbk *k = kernels_open(test->backend, 3);
+    for (int s = 0; s < 2 * (int)(sizeof shapes / sizeof shapes[0]); s++) {
+        int64_t rows = shapes[s / 2][0], table = shapes[s / 2][1], n = shapes[s / 2][2];
+        enum mbk_type type = s % 2 ? MBK_BF16 : MBK_F32;
+        double *x = kernels_random(table * n, -1, 1, 1), *ids = kernels_random(rows, 0, (double)table, 2), *y = kernels_zeros(rows * n);
+        for (int64_t r = 0; r < rows; r++)
+            ids[r] = floor(ids[r]);
+        struct mbk_tensor tx = kernels_put(k, MBK_F32, SHAPE(table, n), x), tids = kernels_put(k, MBK_I32, SHAPE(rows), ids);
+        struct mbk_tensor ty = kernels_put(k, type, SHAPE(rows, n), NULL), tq = allocate(k, test->type, table, n);
+        CHECK_RUN(k, mbk_quantize_blocks(k, &tx, &tq));
+        CHECK_RUN(k, mbk_dequantize_blocks(k, &tq, &tx));
+        double *back = kernels_get(k, &tx);
+        for (int64_t i = 0; i < rows * n; i++)
+            y[i] = kernels_round(type, back[(int64_t)ids[i / n] * n + i % n]);
+        CHECK_RUN(k, mbk_embedding(k, &tq, &tids, &ty));
+        kernels_check(k, "rows of the table", &ty, y, NULL, 0);
+        struct mbk_tensor *all[] = { &tx, &tids, &ty };
+        for (int i = 0; i < 3; i++)
+            kernels_drop(k, all[i]);
+        mbk_free(k, tq.data);
+        double *host[] = { x, ids, y, back };
+        for (int i = 0; i < 4; i++)
+            free(host[i]);
+    }
+    kernels_close(k);
+}
+
 /* -- Groups of 4 bits. */
 
 static void group_body(const void *argument)
@@ -278,6 +310,7 @@ TEST_TABLE
             test_add(recorded_body, t, "%s: blocks of %s are GGUF's to the bit, there and back", t->backend, type);
             test_add(narrow_body, t, "%s: blocks of %s from and to bfloat16, and of what is not finite", t->backend, type);
             test_add(product_body, t, "%s: products of weights in %s", t->backend, type);
+            test_add(rows_body, t, "%s: rows of a table in %s", t->backend, type);
         }
         for (int y = 0; y < 2; y++, t++) {
             *t = (struct block_test){ kernels_backends[b], y ? MBK_BF16 : MBK_F32 };

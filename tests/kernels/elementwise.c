@@ -162,6 +162,42 @@ static void cast_body(const void *argument)
     kernels_close(k);
 }
 
+/* Each code of the small floats as the number that OCP's 8-bit formats (E4M3 without infinity, E5M2 with) and IEEE 754's half give it. */
+static void decode_body(const void *argument)
+{
+    const struct backend_type *test = argument;
+    static const struct {
+        enum mbk_type type;
+        int exponent, mantissa, infinity; /* bits of the two; whether the highest exponent is IEEE 754's */
+    } formats[] = { { MBK_F8_E4M3, 4, 3, 0 }, { MBK_F8_E5M2, 5, 2, 1 }, { MBK_F16, 5, 10, 1 } };
+    struct mbk *k = kernels_open(test->backend, 2);
+    for (int f = 0; f < 3; f++) {
+        int e = formats[f].exponent, m = formats[f].mantissa, bytes = e + m == 7 ? 1 : 2, count = 2 << (e + m), bias = (1 << (e - 1)) - 1;
+        double *expected = kernels_zeros(count);
+        uint8_t *codes = malloc((size_t)(count * bytes));
+        void *data = mbk_alloc(k, (size_t)(count * bytes));
+        CHECK(codes && data);
+        for (int i = 0; i < count; i++) {
+            int field = i >> m & ((1 << e) - 1), low = i & ((1 << m) - 1), highest = field == (1 << e) - 1;
+            double x = field ? ldexp(low + (1 << m), field - bias - m) : ldexp(low, 1 - bias - m);
+            if (highest && (formats[f].infinity || low == (1 << m) - 1))
+                x = formats[f].infinity && low == 0 ? INFINITY : NAN;
+            expected[i] = i >> (e + m) ? -x : x;
+            for (int b = 0; b < bytes; b++)
+                codes[i * bytes + b] = (uint8_t)(i >> 8 * b);
+        }
+        struct mbk_tensor from = mbk_tensor1(data, formats[f].type, count), to = kernels_put(k, MBK_F32, SHAPE(count), NULL);
+        CHECK_RUN(k, mbk_write(k, data, codes, mbk_bytes(&from)));
+        CHECK_RUN(k, mbk_cast(k, &from, &to));
+        kernels_check(k, mbk_type_name(formats[f].type), &to, expected, NULL, 0);
+        kernels_drop(k, &to);
+        mbk_free(k, data);
+        free(codes);
+        free(expected);
+    }
+    kernels_close(k);
+}
+
 /* -- Random numbers. */
 
 TEST("Philox4x32-10 gives Random123's known answers")
@@ -230,8 +266,10 @@ TEST_TABLE
             test_add(sums_body, t, "%s, %s: sums, products and multiples, of a row for all rows too", t->backend, mbk_type_name(t->type));
             test_add(random_body, t, "%s, %s: dropout, uniform and normal numbers are Philox's, element by element", t->backend,
                      mbk_type_name(t->type));
-            if (y == 0)
+            if (y == 0) {
                 test_add(cast_body, t, "%s: casts round to nearest even, and saturate where they should", t->backend);
+                test_add(decode_body, t, "%s: each code of fp8 and half is the number that its format says, infinity and NaN too", t->backend);
+            }
             t++;
         }
 }

@@ -55,7 +55,9 @@ TEST("an operation that gets shapes or types that do not fit says which, names b
     struct mbk_tensor huge = mbk_tensor3(data, MBK_F32, INT64_MAX / 2, INT64_MAX / 2, 4);
     deep.rank = 9;
     FAILS(k, mbk_scale(k, 2, &none), "scale: x, F32 [2, 3], has no data");
-    FAILS(k, mbk_scale(k, 2, &odd), "does not lie at a multiple of its elements' 4 bytes");
+    FAILS(k, mbk_scale(k, 2, &odd), "does not lie at a multiple of 4 bytes, as its type wants");
+    struct mbk_tensor row = mbk_tensor2(data, MBK_F32, 1, 32), blocks = mbk_tensor2((char *)data + 1, MBK_Q8_0, 1, 32);
+    FAILS(k, mbk_quantize_blocks(k, &row, &blocks), "q, Q8_0 [1, 32], does not lie at a multiple of 2 bytes, as its type wants");
     FAILS(k, mbk_scale(k, 2, &deep), "x has rank 9");
     FAILS(k, mbk_scale(k, 2, &less), "x is F32 [-1, 3], which no memory holds");
     FAILS(k, mbk_scale(k, 2, &huge), "which no memory holds");
