@@ -10,10 +10,11 @@ int mbl_past_open(struct mbl_model *m, int64_t tokens, struct mbl_past **out, st
     *out = NULL;
     if (!m->cache_width) return mbl_error_set(e, "a %s cannot generate; a decoder (gpt2, llama) can", m->architecture->kind);
     if (tokens > m->longest) tokens = m->longest;
-    double bytes = (double)m->cache_layers * 2 * (double)tokens * (double)m->cache_width * sizeof(float);
+    double bytes = (double)m->cache_layers * 2 * (double)tokens * (double)m->cache_width * (m->compute == MBK_F32 ? 4 : 2);
     if (tokens < 1 || bytes > 1e15) return mbl_error_set(e, "a cache of %lld tokens would take %.3g bytes", (long long)tokens, bytes);
     struct mbl_past *c = mbl_alloc(sizeof *c);
-    *c = (struct mbl_past){.k = m->k, .layers = m->cache_layers, .room = tokens, .width = m->cache_width};
+    *c = (struct mbl_past){.k = m->k, .layers = m->cache_layers, .room = tokens, .width = m->cache_width,
+                            .type = m->compute};
     c->block = mbk_alloc(m->k, (size_t)bytes);
     if (!c->block) {
         free(c);

@@ -37,6 +37,10 @@ bool mbl_problem_per_token(enum mbl_problem p) {
     return p == MBL_NEXT_TOKEN || p == MBL_MASKED_TOKEN || p == MBL_TOKEN_CLASSES;
 }
 
+enum mbk_type mbl_model_output_type(const struct mbl_model *m, bool training) {
+    return training && (m->problem == MBL_NEXT_TOKEN || m->problem == MBL_MASKED_TOKEN) ? m->compute : MBK_F32;
+}
+
 int mbl_model_reserve(struct mbl_model *m, int64_t rows, int64_t time, bool training, struct mbl_error *e) {
     if (m->architecture->takes == MBL_TAKES_TOKENS) return m->architecture->reserve_tokens(m, rows, time, training, e);
     return m->architecture->reserve(m, rows, training, e);
@@ -255,6 +259,7 @@ static int configure(struct mbl_model *m, const struct mbl_json *given, struct m
 int mbl_model_create(struct mbk *k, const struct mbl_json *config, struct mbl_model **out, struct mbl_error *e) {
     struct mbl_model *m = mbl_alloc(sizeof *m);
     m->k = k;
+    m->compute = MBK_F32;
     *out = NULL;
     if (configure(m, config, e)) {
         mbl_model_free(m);

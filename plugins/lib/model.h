@@ -70,6 +70,7 @@ struct mbl_model {
     int64_t longest;             /* … and rows at most so long */
     int64_t cache_layers, cache_width; /* decoders: what a cache keeps of a token: see generate.h. 0: it cannot generate */
     bool quantized;              /* int8 weights, with scales */
+    enum mbk_type compute;       /* models of tokens: what products read, F32 or BF16 */
     struct mbl_parameter *parameters;
     size_t parameter_count, parameter_cap;
     void *values, *gradients;    /* device blocks that hold all of them, `block_bytes` each */
@@ -140,6 +141,8 @@ MBL_EXPORT int mbl_model_size(const char *folder, int64_t *bytes, struct mbl_err
 MBL_EXPORT struct mbl_parameter *mbl_model_find(const struct mbl_model *m, const char *name); /* NULL if absent */
 MBL_EXPORT int64_t mbl_model_parameter_count(const struct mbl_model *m);                       /* numbers, scales not counted */
 MBL_EXPORT const char *mbl_problem_name(enum mbl_problem p);
+/* What a batch's outputs and their gradient are: F32, but the logits of a whole vocabulary are as the model computes, while it trains. */
+MBL_EXPORT enum mbk_type mbl_model_output_type(const struct mbl_model *m, bool training);
 MBL_EXPORT bool mbl_problem_per_token(enum mbl_problem p); /* outputs are [rows · time, …], labels I32 [rows · time] */
 /* What `architecture` has for it: reserve, or reserve_tokens with `time`. */
 MBL_EXPORT int mbl_model_reserve(struct mbl_model *m, int64_t rows, int64_t time, bool training, struct mbl_error *e);

@@ -10,10 +10,13 @@
 #include <string.h>
 
 struct layer {
-    struct mbl_linear query, key, value, join, widen, narrow;
+    struct mbl_attention attention;
+    struct mbl_linear join, widen, narrow;
     struct mbl_norm attention_norm, norm;
     struct {
-        struct mbk_tensor q, k, v, seen, lse, sum1, statistics1, h, before, wide, sum2, statistics2, out;
+        struct mbl_attended attended;
+        struct mbk_tensor sum1, statistics1, h, before, wide, sum2, statistics2, out;
+        struct mbk_tensor h_stream, out_stream; /* the same in float32, good until the next: what norms give, for the residual */
     } kept;                      /* of the batch */
 };
 
@@ -29,8 +32,9 @@ struct bert {
     bool pools;                  /* the problem's head stands on the pooled first token */
     /* of the batch */
     struct mbl_workspace space;
-    struct mbk_tensor sum0, statistics0, x0, pooled, pooled_before, transformed, transform_before, statistics, normed, weights, outputs;
-    struct mbk_tensor d[3], dwide, dq, dk, dv, dpooled;
+    struct mbk_tensor sum0, statistics0, x0, stream, x0_stream, pooled, pooled_before, transformed, transform_before, statistics, normed, weights, outputs;
+    struct mbk_tensor d[3], spare, dwide, dpooled;
+    struct mbl_attended dattended;
 };
 
 /* -- config and parameters */
@@ -66,9 +70,9 @@ static int read_config(struct mbl_model *m, struct bert *s, double *eps, double 
 static void declare_layer(struct mbl_model *m, struct bert *s, struct layer *l, const char *name, double eps, float deviation) {
     struct mbl_arena *a = &m->arena;
     const int64_t C = s->width;
-    l->query = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.query", name), C, C, true, deviation);
-    l->key = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.key", name), C, C, true, deviation);
-    l->value = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.value", name), C, C, true, deviation);
+    l->attention.query = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.query", name), C, C, true, deviation);
+    l->attention.key = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.key", name), C, C, true, deviation);
+    l->attention.value = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.value", name), C, C, true, deviation);
     l->join = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.output.dense", name), C, C, true, deviation);
     l->attention_norm = mbl_norm_declare(m, mbl_arena_printf(a, "%s.attention.output.LayerNorm", name), C, true, eps);
     l->widen = mbl_linear_declare(m, mbl_arena_printf(a, "%s.intermediate.dense", name), C, s->inner, true, deviation);
@@ -113,51 +117,58 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
 
 /* -- memory. Outside training all layers share one set of values. */
 
-static void lay_out_layer(struct bert *s, struct layer *l, struct mbl_carver *c, int64_t rows, int64_t time, bool training) {
-    const int64_t R = rows * time, C = s->width;
-    l->kept.q = mbl_carve(c, R, C);
-    l->kept.k = mbl_carve(c, R, C);
-    l->kept.v = mbl_carve(c, R, C);
-    l->kept.seen = mbl_carve(c, R, C);
-    l->kept.lse = mbl_carve_shape(c, 3, (const int64_t[]){rows, s->heads.heads, time});
-    l->kept.sum1 = mbl_carve(c, R, C);
-    l->kept.statistics1 = mbl_carve(c, 2, R);
-    l->kept.h = mbl_carve(c, R, C);
-    l->kept.before = training ? mbl_carve(c, R, s->inner) : (struct mbk_tensor){0};
-    l->kept.wide = mbl_carve(c, R, s->inner);
-    l->kept.sum2 = training ? mbl_carve(c, R, C) : l->kept.sum1;
-    l->kept.statistics2 = mbl_carve(c, 2, R);
-    l->kept.out = mbl_carve(c, R, C);
+/* `x` in float32: itself, or one memory for all of them. */
+static struct mbk_tensor stream_of(const struct bert *s, const struct mbk_tensor *x) {
+    return x->type == MBK_F32 ? *x : s->stream;
 }
 
+static void lay_out_layer(const struct bert *s, struct layer *l, struct mbl_carver *c, enum mbk_type T, int64_t rows, int64_t time,
+                          bool training) {
+    const int64_t R = rows * time, C = s->width;
+    l->kept.attended = mbl_carve_attended(c, T, &s->heads, rows, time);
+    l->kept.sum1 = mbl_carve(c, MBK_F32, R, C);
+    l->kept.statistics1 = mbl_carve(c, MBK_F32, 2, R);
+    l->kept.h = mbl_carve(c, T, R, C);
+    l->kept.h_stream = stream_of(s, &l->kept.h);
+    l->kept.before = training ? mbl_carve(c, T, R, s->inner) : (struct mbk_tensor){0};
+    l->kept.wide = mbl_carve(c, T, R, s->inner);
+    l->kept.sum2 = training ? mbl_carve(c, MBK_F32, R, C) : l->kept.sum1;
+    l->kept.statistics2 = mbl_carve(c, MBK_F32, 2, R);
+    l->kept.out = mbl_carve(c, T, R, C);
+    l->kept.out_stream = stream_of(s, &l->kept.out);
+}
+
+/* The heads of few numbers are float32 throughout: they cost nothing. */
 static void lay_out(struct mbl_model *m, struct mbl_carver *c, int64_t rows, int64_t time, bool training, bool cached) {
     (void)cached; /* decoders only */
     struct bert *s = m->state;
+    const enum mbk_type T = m->compute;
     const int64_t R = rows * time, C = s->width;
-    s->sum0 = mbl_carve(c, R, C);
-    s->statistics0 = mbl_carve(c, 2, R);
-    s->x0 = mbl_carve(c, R, C);
+    s->sum0 = mbl_carve(c, MBK_F32, R, C);
+    s->statistics0 = mbl_carve(c, MBK_F32, 2, R);
+    s->x0 = mbl_carve(c, T, R, C);
+    s->stream = mbl_carve_as(c, MBK_F32, &s->x0);
+    s->x0_stream = stream_of(s, &s->x0);
     for (int64_t i = 0; i < s->layers; i++) {
-        if (training || !i) lay_out_layer(s, &s->layer[i], c, rows, time, training);
+        if (training || !i) lay_out_layer(s, &s->layer[i], c, T, rows, time, training);
         else s->layer[i].kept = s->layer[0].kept;
     }
     int64_t wide_rows = mbl_problem_per_token(m->problem) ? R : rows;
-    s->pooled = mbl_carve(c, rows, C);
-    s->pooled_before = mbl_carve(c, rows, C);
-    bool transforms = m->problem == MBL_MASKED_TOKEN;
-    s->transformed = mbl_carve(c, transforms ? R : 0, C);
-    s->transform_before = mbl_carve(c, transforms ? R : 0, C);
-    s->statistics = mbl_carve(c, 2, transforms ? R : 0);
-    s->normed = mbl_carve(c, transforms ? R : 0, C);
-    s->weights = mbl_carve_shape(c, 3, (const int64_t[]){rows, 1, time});
-    s->outputs = mbl_carve(c, wide_rows, m->outputs);
+    s->pooled = mbl_carve(c, MBK_F32, rows, C);
+    s->pooled_before = mbl_carve(c, MBK_F32, rows, C);
+    const int64_t transformed = m->problem == MBL_MASKED_TOKEN ? R : 0;
+    s->transformed = mbl_carve(c, MBK_F32, transformed, C);
+    s->transform_before = mbl_carve(c, MBK_F32, transformed, C);
+    s->statistics = mbl_carve(c, MBK_F32, 2, transformed);
+    s->normed = mbl_carve(c, T, transformed, C);
+    s->weights = mbl_carve_shape(c, MBK_F32, 3, (const int64_t[]){rows, 1, time});
+    s->outputs = mbl_carve(c, mbl_model_output_type(m, training), wide_rows, m->outputs);
     if (!training) return;
-    for (int i = 0; i < 3; i++) s->d[i] = mbl_carve(c, R, C);
-    s->dwide = mbl_carve(c, R, s->inner);
-    s->dq = mbl_carve(c, R, C);
-    s->dk = mbl_carve(c, R, C);
-    s->dv = mbl_carve(c, R, C);
-    s->dpooled = mbl_carve(c, rows, C);
+    for (int i = 0; i < 3; i++) s->d[i] = mbl_carve(c, MBK_F32, R, C);
+    s->spare = mbl_carve_as(c, T, &s->d[2]);
+    s->dwide = mbl_carve(c, T, R, s->inner);
+    s->dattended = mbl_carve_attended(c, T, &s->heads, rows, time);
+    s->dpooled = mbl_carve(c, MBK_F32, rows, C);
 }
 
 static int reserve_tokens(struct mbl_model *m, int64_t rows, int64_t time, bool training, struct mbl_error *e) {
@@ -180,29 +191,29 @@ static void embed(struct mbl_maths *t, struct bert *s) {
     mbl_embed(t, s->words, &t->b->ids, &s->sum0);
     mbl_positions(t, s->positions, 0, &s->sum0);
     if (t->b->types.data) {
-        mbl_embed(t, s->types, &t->b->types, &s->x0);
-        mbl_add(t, &s->x0, &s->sum0);
+        mbl_embed(t, s->types, &t->b->types, &s->x0_stream);
+        mbl_add(t, &s->x0_stream, &s->sum0);
     } else mbl_add_row(t, s->types, &s->sum0);
-    mbl_norm_apply(t, &s->embedding_norm, &s->sum0, &s->statistics0, &s->x0);
-    mbl_drop(t, s->dropout, SITE_EMBEDDINGS, &s->x0);
+    mbl_norm_apply(t, &s->embedding_norm, &s->sum0, &s->statistics0, &s->x0_stream);
+    mbl_drop(t, s->dropout, SITE_EMBEDDINGS, &s->x0_stream);
+    mbl_as(t, &s->x0_stream, &s->x0);
 }
 
-static void forward_layer(struct mbl_maths *t, const struct bert *s, const struct layer *l, int64_t i, const struct mbk_tensor *x) {
-    const struct mbk_tensor *before = t->b->training ? &l->kept.before : NULL;
-    mbl_linear(t, &l->query, x, 0, MBK_NONE, NULL, &l->kept.q);
-    mbl_linear(t, &l->key, x, 0, MBK_NONE, NULL, &l->kept.k);
-    mbl_linear(t, &l->value, x, 0, MBK_NONE, NULL, &l->kept.v);
-    mbl_attention(t, &s->heads, site(i, 0), &l->kept.q, &l->kept.k, &l->kept.v, &l->kept.seen, &l->kept.lse);
-    mbl_join(t, &l->join, &l->kept.seen, s->dropout, site(i, 1), x, &l->kept.sum1);
-    mbl_norm_apply(t, &l->attention_norm, &l->kept.sum1, &l->kept.statistics1, &l->kept.h);
-    mbl_linear(t, &l->widen, &l->kept.h, 0, s->f, before, &l->kept.wide);
-    mbl_join(t, &l->narrow, &l->kept.wide, s->dropout, site(i, 2), &l->kept.h, &l->kept.sum2);
-    mbl_norm_apply(t, &l->norm, &l->kept.sum2, &l->kept.statistics2, &l->kept.out);
+static void forward_layer(struct mbl_maths *t, const struct bert *s, const struct layer *l, int64_t i, const struct mbk_tensor *x,
+                          const struct mbk_tensor *stream) {
+    mbl_attend(t, &s->heads, &l->attention, i, site(i, 0), x, &l->kept.attended);
+    mbl_join(t, &l->join, &l->kept.attended.out, s->dropout, site(i, 1), stream, &l->kept.sum1);
+    mbl_norm_apply(t, &l->attention_norm, &l->kept.sum1, &l->kept.statistics1, &l->kept.h_stream);
+    const struct mbk_tensor *h = mbl_as(t, &l->kept.h_stream, &l->kept.h);
+    mbl_linear(t, &l->widen, h, 0, s->f, t->b->training ? &l->kept.before : NULL, &l->kept.wide);
+    mbl_join(t, &l->narrow, &l->kept.wide, s->dropout, site(i, 2), &l->kept.h_stream, &l->kept.sum2);
+    mbl_norm_apply(t, &l->norm, &l->kept.sum2, &l->kept.statistics2, &l->kept.out_stream);
+    mbl_as(t, &l->kept.out_stream, &l->kept.out);
 }
 
-static void forward_head(struct mbl_maths *t, struct bert *s, const struct mbk_tensor *x) {
+static void forward_head(struct mbl_maths *t, struct bert *s, const struct mbk_tensor *x, const struct mbk_tensor *stream) {
     const int64_t rows = t->b->ids.shape[0], stride = t->b->ids.shape[1] * s->width;
-    struct mbk_tensor first = mbk_tensor2(x->data, MBK_F32, rows, s->width);
+    struct mbk_tensor first = mbk_tensor2(stream->data, MBK_F32, rows, s->width);
     switch (t->m->problem) {
     case MBL_MASKED_TOKEN:
         mbl_linear(t, &s->transform, x, 0, s->f, &s->transform_before, &s->transformed);
@@ -210,10 +221,10 @@ static void forward_head(struct mbl_maths *t, struct bert *s, const struct mbk_t
         mbl_tied(t, s->words, &s->decoder_bias, &s->normed, &s->outputs);
         return;
     case MBL_TOKEN_CLASSES:
-        mbl_drop(t, s->head_dropout, SITE_HEAD, x);
-        mbl_linear(t, &s->classifier, x, 0, MBK_NONE, NULL, &s->outputs);
+        mbl_drop(t, s->head_dropout, SITE_HEAD, stream);
+        mbl_linear(t, &s->classifier, stream, 0, MBK_NONE, NULL, &s->outputs);
         return;
-    case MBL_EMBEDDING: mbl_mean_rows(t, x, &s->weights, &s->outputs); return;
+    case MBL_EMBEDDING: mbl_mean_rows(t, stream, &s->weights, &s->outputs); return;
     default:
         mbl_linear(t, &s->pooler, &first, stride, MBK_TANH, &s->pooled_before, &s->pooled);
         mbl_drop(t, s->head_dropout, SITE_HEAD, &s->pooled);
@@ -225,13 +236,17 @@ static const struct mbk_tensor *input_of(const struct bert *s, int64_t layer) {
     return layer ? &s->layer[layer - 1].kept.out : &s->x0;
 }
 
+static const struct mbk_tensor *stream_into(const struct bert *s, int64_t layer) {
+    return layer ? &s->layer[layer - 1].kept.out_stream : &s->x0_stream;
+}
+
 static int forward(struct mbl_model *m, const struct mbl_batch *b, struct mbk_tensor *outputs, struct mbl_error *e) {
     struct bert *s = m->state;
     if (mbl_batch_check(m, b, e) || reserve_tokens(m, b->ids.shape[0], b->ids.shape[1], b->training, e)) return -1;
     struct mbl_maths t = {.m = m, .b = b, .e = e};
     embed(&t, s);
-    for (int64_t i = 0; i < s->layers; i++) forward_layer(&t, s, &s->layer[i], i, input_of(s, i));
-    forward_head(&t, s, input_of(s, s->layers));
+    for (int64_t i = 0; i < s->layers; i++) forward_layer(&t, s, &s->layer[i], i, input_of(s, i), stream_into(s, i));
+    forward_head(&t, s, input_of(s, s->layers), stream_into(s, s->layers));
     *outputs = s->outputs;
     return mbl_maths_end(&t);
 }
@@ -239,19 +254,20 @@ static int forward(struct mbl_model *m, const struct mbl_batch *b, struct mbk_te
 /* -- backward: each function is its forward, read upwards */
 
 /* The gradient of the last layer's output into d[0]. */
-static void backward_head(struct mbl_maths *t, struct bert *s, const struct mbk_tensor *x, const struct mbk_tensor *dy) {
+static void backward_head(struct mbl_maths *t, struct bert *s, const struct mbk_tensor *x, const struct mbk_tensor *stream,
+                          const struct mbk_tensor *dy) {
     const int64_t rows = t->b->ids.shape[0], stride = t->b->ids.shape[1] * s->width;
-    struct mbk_tensor first = mbk_tensor2(x->data, MBK_F32, rows, s->width), dfirst = first;
+    struct mbk_tensor first = mbk_tensor2(stream->data, MBK_F32, rows, s->width), dfirst = first;
     dfirst.data = s->d[0].data;
     switch (t->m->problem) {
     case MBL_MASKED_TOKEN:
         mbl_tied_back(t, s->words, &s->decoder_bias, &s->normed, dy, &s->d[1]);
         mbl_norm_back(t, &s->transform_norm, &s->transformed, &s->statistics, &s->d[1], &s->d[2]);
         mbl_activate_back(t, s->f, &s->transform_before, &s->d[2]);
-        mbl_linear_back(t, &s->transform, x, 0, &s->d[2], &s->d[0], false);
+        mbl_linear_back(t, &s->transform, x, 0, mbl_as(t, &s->d[2], &s->spare), &s->d[0], false);
         return;
     case MBL_TOKEN_CLASSES:
-        mbl_linear_back(t, &s->classifier, x, 0, dy, &s->d[0], false);
+        mbl_linear_back(t, &s->classifier, stream, 0, dy, &s->d[0], false);
         mbl_drop(t, s->head_dropout, SITE_HEAD, &s->d[0]);
         return;
     default:
@@ -267,16 +283,12 @@ static void backward_head(struct mbl_maths *t, struct bert *s, const struct mbk_
 static void backward_layer(struct mbl_maths *t, const struct bert *s, const struct layer *l, int64_t i, const struct mbk_tensor *x) {
     const struct mbk_tensor *d = s->d;
     mbl_norm_back(t, &l->norm, &l->kept.sum2, &l->kept.statistics2, &d[0], &d[1]);
-    mbl_join_back(t, &l->narrow, &l->kept.wide, s->dropout, site(i, 2), &d[1], &d[2], &s->dwide);
+    mbl_join_back(t, &l->narrow, &l->kept.wide, s->dropout, site(i, 2), &d[1], &s->spare, &s->dwide);
     mbl_activate_back(t, s->f, &l->kept.before, &s->dwide);
     mbl_linear_back(t, &l->widen, &l->kept.h, 0, &s->dwide, &d[1], true);
     mbl_norm_back(t, &l->attention_norm, &l->kept.sum1, &l->kept.statistics1, &d[1], &d[0]);
-    mbl_join_back(t, &l->join, &l->kept.seen, s->dropout, site(i, 1), &d[0], &d[2], &d[1]);
-    mbl_attention_back(t, &s->heads, site(i, 0), &l->kept.q, &l->kept.k, &l->kept.v, &l->kept.seen, &l->kept.lse, &d[1], &s->dq, &s->dk,
-                       &s->dv);
-    mbl_linear_back(t, &l->query, x, 0, &s->dq, &d[0], true);
-    mbl_linear_back(t, &l->key, x, 0, &s->dk, &d[0], true);
-    mbl_linear_back(t, &l->value, x, 0, &s->dv, &d[0], true);
+    mbl_join_back(t, &l->join, &l->kept.attended.out, s->dropout, site(i, 1), &d[0], &s->spare, &s->dattended.out);
+    mbl_attend_back(t, &s->heads, &l->attention, site(i, 0), x, &l->kept.attended, &s->dattended, &d[0], true);
 }
 
 static void backward_embeddings(struct mbl_maths *t, struct bert *s) {
@@ -292,7 +304,7 @@ static int backward(struct mbl_model *m, const struct mbl_batch *b, const struct
     struct bert *s = m->state;
     if (m->problem == MBL_EMBEDDING) return mbl_error_set(e, "a model of embeddings has nothing to learn by");
     struct mbl_maths t = {.m = m, .b = b, .e = e};
-    backward_head(&t, s, input_of(s, s->layers), doutputs);
+    backward_head(&t, s, input_of(s, s->layers), stream_into(s, s->layers), doutputs);
     for (int64_t i = s->layers; i-- > 0;) backward_layer(&t, s, &s->layer[i], i, input_of(s, i));
     backward_embeddings(&t, s);
     return mbl_maths_end(&t);

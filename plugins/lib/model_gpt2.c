@@ -10,9 +10,11 @@
 
 struct layer {
     struct mbl_norm norm1, norm2;
-    struct mbl_linear query, key, value, join, widen, narrow;
+    struct mbl_attention attention;
+    struct mbl_linear join, widen, narrow;
     struct {
-        struct mbk_tensor statistics1, n1, q, k, v, seen, lse, x1, statistics2, n2, before, wide, out;
+        struct mbl_attended attended;
+        struct mbk_tensor statistics1, n1, x1, statistics2, n2, before, wide, out;
     } kept;                      /* of the batch */
 };
 
@@ -27,7 +29,8 @@ struct gpt2 {
     /* of the batch */
     struct mbl_workspace space;
     struct mbk_tensor x0, statistics, normed, outputs;
-    struct mbk_tensor d[3], dwide, dq, dk, dv;
+    struct mbk_tensor d[3], spare, dwide;
+    struct mbl_attended dattended;
 };
 
 /* -- config and parameters */
@@ -64,9 +67,9 @@ static void declare_layer(struct mbl_model *m, struct gpt2 *s, struct layer *l, 
     const float last = deviation / sqrtf(2 * (float)s->layers); /* of what adds to the residual */
     l->norm1 = mbl_norm_declare(m, mbl_arena_printf(a, "%s.ln_1", name), C, true, eps);
     struct mbl_linear all = mbl_linear_declare_across(m, mbl_arena_printf(a, "%s.attn.c_attn", name), C, 3 * C, deviation);
-    l->query = mbl_linear_part(&all, 0, C);
-    l->key = mbl_linear_part(&all, C, C);
-    l->value = mbl_linear_part(&all, 2 * C, C);
+    l->attention.query = mbl_linear_part(&all, 0, C);
+    l->attention.key = mbl_linear_part(&all, C, C);
+    l->attention.value = mbl_linear_part(&all, 2 * C, C);
     l->join = mbl_linear_declare_across(m, mbl_arena_printf(a, "%s.attn.c_proj", name), C, C, last);
     l->norm2 = mbl_norm_declare(m, mbl_arena_printf(a, "%s.ln_2", name), C, true, eps);
     l->widen = mbl_linear_declare_across(m, mbl_arena_printf(a, "%s.mlp.c_fc", name), C, s->inner, deviation);
@@ -95,40 +98,37 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
 
 /* -- memory. Outside training all layers share one set of values. */
 
-static void lay_out_layer(struct gpt2 *s, struct layer *l, struct mbl_carver *c, int64_t rows, int64_t time, bool training) {
+static void lay_out_layer(const struct gpt2 *s, struct layer *l, struct mbl_carver *c, enum mbk_type T, int64_t rows, int64_t time,
+                          bool training) {
     const int64_t R = rows * time, C = s->width;
-    l->kept.statistics1 = mbl_carve(c, 2, R);
-    l->kept.n1 = mbl_carve(c, R, C);
-    l->kept.q = mbl_carve(c, R, C);
-    l->kept.k = mbl_carve(c, R, C);
-    l->kept.v = mbl_carve(c, R, C);
-    l->kept.seen = mbl_carve(c, R, C);
-    l->kept.lse = mbl_carve_shape(c, 3, (const int64_t[]){rows, s->heads.heads, time});
-    l->kept.x1 = mbl_carve(c, R, C);
-    l->kept.statistics2 = mbl_carve(c, 2, R);
-    l->kept.n2 = mbl_carve(c, R, C);
-    l->kept.before = training ? mbl_carve(c, R, s->inner) : (struct mbk_tensor){0};
-    l->kept.wide = mbl_carve(c, R, s->inner);
-    l->kept.out = mbl_carve(c, R, C);
+    l->kept.statistics1 = mbl_carve(c, MBK_F32, 2, R);
+    l->kept.n1 = mbl_carve(c, T, R, C);
+    l->kept.attended = mbl_carve_attended(c, T, &s->heads, rows, time);
+    l->kept.x1 = mbl_carve(c, MBK_F32, R, C);
+    l->kept.statistics2 = mbl_carve(c, MBK_F32, 2, R);
+    l->kept.n2 = mbl_carve(c, T, R, C);
+    l->kept.before = training ? mbl_carve(c, T, R, s->inner) : (struct mbk_tensor){0};
+    l->kept.wide = mbl_carve(c, T, R, s->inner);
+    l->kept.out = mbl_carve(c, MBK_F32, R, C);
 }
 
 static void lay_out(struct mbl_model *m, struct mbl_carver *c, int64_t rows, int64_t time, bool training, bool cached) {
     struct gpt2 *s = m->state;
+    const enum mbk_type T = m->compute;
     const int64_t R = rows * time, C = s->width, answers = cached ? rows : R;
-    s->x0 = mbl_carve(c, R, C);
+    s->x0 = mbl_carve(c, MBK_F32, R, C);
     for (int64_t i = 0; i < s->layers; i++) {
-        if (training || !i) lay_out_layer(s, &s->layer[i], c, rows, time, training);
+        if (training || !i) lay_out_layer(s, &s->layer[i], c, T, rows, time, training);
         else s->layer[i].kept = s->layer[0].kept;
     }
-    s->statistics = mbl_carve(c, 2, answers);
-    s->normed = mbl_carve(c, answers, C);
-    s->outputs = mbl_carve(c, answers, m->outputs);
+    s->statistics = mbl_carve(c, MBK_F32, 2, answers);
+    s->normed = mbl_carve(c, T, answers, C);
+    s->outputs = mbl_carve(c, mbl_model_output_type(m, training), answers, m->outputs);
     if (!training) return;
-    for (int i = 0; i < 3; i++) s->d[i] = mbl_carve(c, R, C);
-    s->dwide = mbl_carve(c, R, s->inner);
-    s->dq = mbl_carve(c, R, C);
-    s->dk = mbl_carve(c, R, C);
-    s->dv = mbl_carve(c, R, C);
+    for (int i = 0; i < 3; i++) s->d[i] = mbl_carve(c, MBK_F32, R, C);
+    s->spare = mbl_carve_as(c, T, &s->d[2]);
+    s->dwide = mbl_carve(c, T, R, s->inner);
+    s->dattended = mbl_carve_attended(c, T, &s->heads, rows, time);
 }
 
 static int reserve_tokens(struct mbl_model *m, int64_t rows, int64_t time, bool training, struct mbl_error *e) {
@@ -147,14 +147,9 @@ static int site(int64_t layer, int i) {
 }
 
 static void forward_layer(struct mbl_maths *t, const struct gpt2 *s, const struct layer *l, int64_t i, const struct mbk_tensor *x) {
-    struct mbk_tensor k = l->kept.k, v = l->kept.v, all_k = k, all_v = v;
-    mbl_past_next(t, i, &k, &v, &all_k, &all_v);
     mbl_norm_apply(t, &l->norm1, x, &l->kept.statistics1, &l->kept.n1);
-    mbl_linear(t, &l->query, &l->kept.n1, 0, MBK_NONE, NULL, &l->kept.q);
-    mbl_linear(t, &l->key, &l->kept.n1, 0, MBK_NONE, NULL, &k);
-    mbl_linear(t, &l->value, &l->kept.n1, 0, MBK_NONE, NULL, &v);
-    mbl_attention(t, &s->heads, site(i, 0), &l->kept.q, &all_k, &all_v, &l->kept.seen, &l->kept.lse);
-    mbl_join(t, &l->join, &l->kept.seen, s->dropout, site(i, 1), x, &l->kept.x1);
+    mbl_attend(t, &s->heads, &l->attention, i, site(i, 0), &l->kept.n1, &l->kept.attended);
+    mbl_join(t, &l->join, &l->kept.attended.out, s->dropout, site(i, 1), x, &l->kept.x1);
     mbl_norm_apply(t, &l->norm2, &l->kept.x1, &l->kept.statistics2, &l->kept.n2);
     mbl_linear(t, &l->widen, &l->kept.n2, 0, s->f, t->b->training ? &l->kept.before : NULL, &l->kept.wide);
     mbl_join(t, &l->narrow, &l->kept.wide, s->dropout, site(i, 2), &l->kept.x1, &l->kept.out);
@@ -185,17 +180,13 @@ static int forward(struct mbl_model *m, const struct mbl_batch *b, struct mbk_te
 
 static void backward_layer(struct mbl_maths *t, const struct gpt2 *s, const struct layer *l, int64_t i, const struct mbk_tensor *x) {
     const struct mbk_tensor *d = s->d;
-    mbl_join_back(t, &l->narrow, &l->kept.wide, s->dropout, site(i, 2), &d[0], &d[2], &s->dwide);
+    mbl_join_back(t, &l->narrow, &l->kept.wide, s->dropout, site(i, 2), &d[0], &s->spare, &s->dwide);
     mbl_activate_back(t, s->f, &l->kept.before, &s->dwide);
     mbl_linear_back(t, &l->widen, &l->kept.n2, 0, &s->dwide, &d[1], false);
     mbl_norm_back(t, &l->norm2, &l->kept.x1, &l->kept.statistics2, &d[1], &d[2]);
     mbl_add(t, &d[2], &d[0]);
-    mbl_join_back(t, &l->join, &l->kept.seen, s->dropout, site(i, 1), &d[0], &d[2], &d[1]);
-    mbl_attention_back(t, &s->heads, site(i, 0), &l->kept.q, &l->kept.k, &l->kept.v, &l->kept.seen, &l->kept.lse, &d[1], &s->dq, &s->dk,
-                       &s->dv);
-    mbl_linear_back(t, &l->query, &l->kept.n1, 0, &s->dq, &d[1], false);
-    mbl_linear_back(t, &l->key, &l->kept.n1, 0, &s->dk, &d[1], true);
-    mbl_linear_back(t, &l->value, &l->kept.n1, 0, &s->dv, &d[1], true);
+    mbl_join_back(t, &l->join, &l->kept.attended.out, s->dropout, site(i, 1), &d[0], &s->spare, &s->dattended.out);
+    mbl_attend_back(t, &s->heads, &l->attention, site(i, 0), &l->kept.n1, &l->kept.attended, &s->dattended, &d[1], false);
     mbl_norm_back(t, &l->norm1, x, &l->kept.statistics1, &d[1], &d[2]);
     mbl_add(t, &d[2], &d[0]);
 }

@@ -10,9 +10,11 @@
 
 struct layer {
     struct mbl_norm norm1, norm2;
-    struct mbl_linear query, key, value, join, gate, up, down;
+    struct mbl_attention attention;
+    struct mbl_linear join, gate, up, down;
     struct {
-        struct mbk_tensor statistics1, n1, q, k, v, seen, lse, x1, statistics2, n2, before, opened, wide, gated, out;
+        struct mbl_attended attended;
+        struct mbk_tensor statistics1, n1, x1, statistics2, n2, before, opened, wide, gated, out;
     } kept;                      /* of the batch */
 };
 
@@ -20,7 +22,6 @@ struct llama {
     int64_t width, layers, inner;
     struct mbl_heads heads;
     enum mbk_activation f;
-    double rope_base;
     bool tied;
     size_t words;
     struct mbl_norm norm;
@@ -29,7 +30,8 @@ struct llama {
     /* of the batch */
     struct mbl_workspace space;
     struct mbk_tensor x0, statistics, normed, outputs;
-    struct mbk_tensor d[3], dseen, dq, dk, dv, dgate, dup;
+    struct mbk_tensor d[3], spare, dgate, dup;
+    struct mbl_attended dattended;
 };
 
 /* -- config and parameters */
@@ -63,7 +65,7 @@ static int read_config(struct mbl_model *m, struct llama *s, double *eps, double
         mbl_config_float(m, c, "attention_dropout", 0, 0.95, 0, &s->heads.dropout, e) ||
         mbl_config_float(m, c, "rms_norm_eps", 0, 1, 1e-6, eps, e) ||
         mbl_config_float(m, c, "initializer_range", 0, 10, 0.02, deviation, e) || mbl_config_act(m, "hidden_act", "silu", &s->f, e) ||
-        read_rope(m, &s->rope_base, e))
+        read_rope(m, &s->heads.rope_base, e))
         return -1;
     s->heads.groups = s->heads.heads;
     s->heads.size = s->width / s->heads.heads;
@@ -85,9 +87,9 @@ static void declare_layer(struct mbl_model *m, struct llama *s, struct layer *l,
     const int64_t C = s->width, Q = s->heads.heads * s->heads.size, K = s->heads.groups * s->heads.size;
     const bool attention_bias = mbl_config_bool(m, "attention_bias", false), mlp_bias = mbl_config_bool(m, "mlp_bias", false);
     l->norm1 = mbl_norm_declare(m, mbl_arena_printf(a, "%s.input_layernorm", name), C, false, eps);
-    l->query = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.q_proj", name), C, Q, attention_bias, deviation);
-    l->key = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.k_proj", name), C, K, attention_bias, deviation);
-    l->value = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.v_proj", name), C, K, attention_bias, deviation);
+    l->attention.query = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.q_proj", name), C, Q, attention_bias, deviation);
+    l->attention.key = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.k_proj", name), C, K, attention_bias, deviation);
+    l->attention.value = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.v_proj", name), C, K, attention_bias, deviation);
     l->join = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.o_proj", name), Q, C, attention_bias, deviation);
     l->norm2 = mbl_norm_declare(m, mbl_arena_printf(a, "%s.post_attention_layernorm", name), C, false, eps);
     l->gate = mbl_linear_declare(m, mbl_arena_printf(a, "%s.mlp.gate_proj", name), C, s->inner, mlp_bias, deviation);
@@ -117,44 +119,40 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
 
 /* -- memory. Outside training all layers share one set of values. */
 
-static void lay_out_layer(struct llama *s, struct layer *l, struct mbl_carver *c, int64_t rows, int64_t time, bool training) {
-    const int64_t R = rows * time, C = s->width, Q = s->heads.heads * s->heads.size, K = s->heads.groups * s->heads.size;
-    l->kept.statistics1 = mbl_carve(c, 2, R);
-    l->kept.n1 = mbl_carve(c, R, C);
-    l->kept.q = mbl_carve(c, R, Q);
-    l->kept.k = mbl_carve(c, R, K);
-    l->kept.v = mbl_carve(c, R, K);
-    l->kept.seen = mbl_carve(c, R, Q);
-    l->kept.lse = mbl_carve_shape(c, 3, (const int64_t[]){rows, s->heads.heads, time});
-    l->kept.x1 = mbl_carve(c, R, C);
-    l->kept.statistics2 = mbl_carve(c, 2, R);
-    l->kept.n2 = mbl_carve(c, R, C);
-    l->kept.before = training ? mbl_carve(c, R, s->inner) : (struct mbk_tensor){0};
-    l->kept.opened = mbl_carve(c, R, s->inner);
-    l->kept.wide = mbl_carve(c, R, s->inner);
-    l->kept.gated = training ? mbl_carve(c, R, s->inner) : l->kept.opened;
-    l->kept.out = mbl_carve(c, R, C);
+static void lay_out_layer(const struct llama *s, struct layer *l, struct mbl_carver *c, enum mbk_type T, int64_t rows, int64_t time,
+                          bool training) {
+    const int64_t R = rows * time, C = s->width;
+    l->kept.statistics1 = mbl_carve(c, MBK_F32, 2, R);
+    l->kept.n1 = mbl_carve(c, T, R, C);
+    l->kept.attended = mbl_carve_attended(c, T, &s->heads, rows, time);
+    l->kept.x1 = mbl_carve(c, MBK_F32, R, C);
+    l->kept.statistics2 = mbl_carve(c, MBK_F32, 2, R);
+    l->kept.n2 = mbl_carve(c, T, R, C);
+    l->kept.before = training ? mbl_carve(c, T, R, s->inner) : (struct mbk_tensor){0};
+    l->kept.opened = mbl_carve(c, T, R, s->inner);
+    l->kept.wide = mbl_carve(c, T, R, s->inner);
+    l->kept.gated = training ? mbl_carve(c, T, R, s->inner) : l->kept.opened;
+    l->kept.out = mbl_carve(c, MBK_F32, R, C);
 }
 
 static void lay_out(struct mbl_model *m, struct mbl_carver *c, int64_t rows, int64_t time, bool training, bool cached) {
     struct llama *s = m->state;
+    const enum mbk_type T = m->compute;
     const int64_t R = rows * time, C = s->width, answers = cached ? rows : R;
-    s->x0 = mbl_carve(c, R, C);
+    s->x0 = mbl_carve(c, MBK_F32, R, C);
     for (int64_t i = 0; i < s->layers; i++) {
-        if (training || !i) lay_out_layer(s, &s->layer[i], c, rows, time, training);
+        if (training || !i) lay_out_layer(s, &s->layer[i], c, T, rows, time, training);
         else s->layer[i].kept = s->layer[0].kept;
     }
-    s->statistics = mbl_carve(c, 2, answers);
-    s->normed = mbl_carve(c, answers, C);
-    s->outputs = mbl_carve(c, answers, m->outputs);
+    s->statistics = mbl_carve(c, MBK_F32, 2, answers);
+    s->normed = mbl_carve(c, T, answers, C);
+    s->outputs = mbl_carve(c, mbl_model_output_type(m, training), answers, m->outputs);
     if (!training) return;
-    for (int i = 0; i < 3; i++) s->d[i] = mbl_carve(c, R, C);
-    s->dq = mbl_carve(c, R, s->heads.heads * s->heads.size);
-    s->dseen = mbl_carve(c, R, s->heads.heads * s->heads.size);
-    s->dk = mbl_carve(c, R, m->cache_width);
-    s->dv = mbl_carve(c, R, m->cache_width);
-    s->dgate = mbl_carve(c, R, s->inner);
-    s->dup = mbl_carve(c, R, s->inner);
+    for (int i = 0; i < 3; i++) s->d[i] = mbl_carve(c, MBK_F32, R, C);
+    s->spare = mbl_carve_as(c, T, &s->d[2]);
+    s->dattended = mbl_carve_attended(c, T, &s->heads, rows, time);
+    s->dgate = mbl_carve(c, T, R, s->inner);
+    s->dup = mbl_carve(c, T, R, s->inner);
 }
 
 static int reserve_tokens(struct mbl_model *m, int64_t rows, int64_t time, bool training, struct mbl_error *e) {
@@ -168,18 +166,9 @@ static void release(struct mbl_model *m) {
 /* -- forward */
 
 static void forward_layer(struct mbl_maths *t, const struct llama *s, const struct layer *l, int64_t i, const struct mbk_tensor *x) {
-    const struct mbl_heads *h = &s->heads;
-    const int64_t start = t->b->cache ? t->b->cache->used : 0;
-    struct mbk_tensor k = l->kept.k, v = l->kept.v, all_k = k, all_v = v;
-    mbl_past_next(t, i, &k, &v, &all_k, &all_v);
     mbl_norm_apply(t, &l->norm1, x, &l->kept.statistics1, &l->kept.n1);
-    mbl_linear(t, &l->query, &l->kept.n1, 0, MBK_NONE, NULL, &l->kept.q);
-    mbl_linear(t, &l->key, &l->kept.n1, 0, MBK_NONE, NULL, &k);
-    mbl_linear(t, &l->value, &l->kept.n1, 0, MBK_NONE, NULL, &v);
-    mbl_rotate(t, h->heads, h->size, start, s->rope_base, 1, &l->kept.q);
-    mbl_rotate(t, h->groups, h->size, start, s->rope_base, 1, &k);
-    mbl_attention(t, h, (int)i, &l->kept.q, &all_k, &all_v, &l->kept.seen, &l->kept.lse);
-    mbl_join(t, &l->join, &l->kept.seen, 0, 0, x, &l->kept.x1);
+    mbl_attend(t, &s->heads, &l->attention, i, (int)i, &l->kept.n1, &l->kept.attended);
+    mbl_join(t, &l->join, &l->kept.attended.out, 0, 0, x, &l->kept.x1);
     mbl_norm_apply(t, &l->norm2, &l->kept.x1, &l->kept.statistics2, &l->kept.n2);
     mbl_linear(t, &l->gate, &l->kept.n2, 0, s->f, t->b->training ? &l->kept.before : NULL, &l->kept.opened);
     mbl_linear(t, &l->up, &l->kept.n2, 0, MBK_NONE, NULL, &l->kept.wide);
@@ -210,9 +199,8 @@ static int forward(struct mbl_model *m, const struct mbl_batch *b, struct mbk_te
 /* -- backward: forward, read upwards. d[0] is the gradient of the residual stream. */
 
 static void backward_layer(struct mbl_maths *t, const struct llama *s, const struct layer *l, int64_t i, const struct mbk_tensor *x) {
-    const struct mbl_heads *h = &s->heads;
     const struct mbk_tensor *d = s->d;
-    mbl_join_back(t, &l->down, &l->kept.gated, 0, 0, &d[0], &d[2], &s->dgate);
+    mbl_join_back(t, &l->down, &l->kept.gated, 0, 0, &d[0], &s->spare, &s->dgate);
     mbl_multiply(t, &s->dgate, &l->kept.opened, &s->dup);
     mbl_multiply(t, &s->dgate, &l->kept.wide, &s->dgate);
     mbl_activate_back(t, s->f, &l->kept.before, &s->dgate);
@@ -220,13 +208,8 @@ static void backward_layer(struct mbl_maths *t, const struct llama *s, const str
     mbl_linear_back(t, &l->gate, &l->kept.n2, 0, &s->dgate, &d[1], true);
     mbl_norm_back(t, &l->norm2, &l->kept.x1, &l->kept.statistics2, &d[1], &d[2]);
     mbl_add(t, &d[2], &d[0]);
-    mbl_join_back(t, &l->join, &l->kept.seen, 0, 0, &d[0], &d[2], &s->dseen);
-    mbl_attention_back(t, h, (int)i, &l->kept.q, &l->kept.k, &l->kept.v, &l->kept.seen, &l->kept.lse, &s->dseen, &s->dq, &s->dk, &s->dv);
-    mbl_rotate(t, h->heads, h->size, 0, s->rope_base, -1, &s->dq);
-    mbl_rotate(t, h->groups, h->size, 0, s->rope_base, -1, &s->dk);
-    mbl_linear_back(t, &l->query, &l->kept.n1, 0, &s->dq, &d[1], false);
-    mbl_linear_back(t, &l->key, &l->kept.n1, 0, &s->dk, &d[1], true);
-    mbl_linear_back(t, &l->value, &l->kept.n1, 0, &s->dv, &d[1], true);
+    mbl_join_back(t, &l->join, &l->kept.attended.out, 0, 0, &d[0], &s->spare, &s->dattended.out);
+    mbl_attend_back(t, &s->heads, &l->attention, (int)i, &l->kept.n1, &l->kept.attended, &s->dattended, &d[1], false);
     mbl_norm_back(t, &l->norm1, x, &l->kept.statistics1, &d[1], &d[2]);
     mbl_add(t, &d[2], &d[0]);
 }

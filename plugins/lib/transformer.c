@@ -83,19 +83,35 @@ bool mbl_config_bool(const struct mbl_model *m, const char *key, bool otherwise)
 
 /* -- memory */
 
-struct mbk_tensor mbl_carve_shape(struct mbl_carver *c, int rank, const int64_t *shape) {
-    struct mbk_tensor t = mbk_tensor(c->block ? c->block + c->used : NULL, MBK_F32, rank, shape);
+struct mbk_tensor mbl_carve_shape(struct mbl_carver *c, enum mbk_type type, int rank, const int64_t *shape) {
+    struct mbk_tensor t = mbk_tensor(c->block ? c->block + c->used : NULL, type, rank, shape);
     c->used += (mbk_bytes(&t) + 255) & ~(size_t)255;
     return t;
 }
 
-struct mbk_tensor mbl_carve(struct mbl_carver *c, int64_t rows, int64_t columns) {
-    return mbl_carve_shape(c, 2, (const int64_t[]){rows, columns});
+struct mbk_tensor mbl_carve(struct mbl_carver *c, enum mbk_type type, int64_t rows, int64_t columns) {
+    return mbl_carve_shape(c, type, 2, (const int64_t[]){rows, columns});
+}
+
+struct mbk_tensor mbl_carve_as(struct mbl_carver *c, enum mbk_type type, const struct mbk_tensor *like) {
+    return like->type == type ? *like : mbl_carve_shape(c, type, like->rank, like->shape);
+}
+
+struct mbl_attended mbl_carve_attended(struct mbl_carver *c, enum mbk_type type, const struct mbl_heads *h, int64_t rows, int64_t time) {
+    const int64_t R = rows * time, Q = h->heads * h->size, K = h->groups * h->size;
+    struct mbl_attended y;
+    y.q = mbl_carve(c, type, R, Q);
+    y.k = mbl_carve(c, type, R, K);
+    y.v = mbl_carve(c, type, R, K);
+    y.out = mbl_carve(c, type, R, Q);
+    y.lse = mbl_carve_shape(c, MBK_F32, 3, (const int64_t[]){rows, h->heads, time});
+    return y;
 }
 
 int mbl_workspace_prepare(struct mbl_model *m, struct mbl_workspace *w, mbl_layout *layout, int64_t rows, int64_t time, bool training,
                           bool cached, struct mbl_error *e) {
-    if (w->laid_out && w->rows == rows && w->time == time && w->training == training && w->cached == cached) return 0;
+    if (w->laid_out && w->rows == rows && w->time == time && w->training == training && w->cached == cached && w->compute == m->compute)
+        return 0;
     if ((double)rows * (double)time > 1e9)
         return mbl_error_set(e, "a batch of %lld rows of %lld tokens is too large", (long long)rows, (long long)time);
     struct mbl_carver c = {0};
@@ -114,6 +130,7 @@ int mbl_workspace_prepare(struct mbl_model *m, struct mbl_workspace *w, mbl_layo
     layout(m, &c, rows, time, training, cached);
     w->rows = rows;
     w->time = time;
+    w->compute = m->compute;
     w->training = training;
     w->cached = cached;
     w->laid_out = true;
@@ -147,8 +164,8 @@ int mbl_batch_check(const struct mbl_model *m, const struct mbl_batch *b, struct
 /* -- the cache */
 
 static struct mbk_tensor cache_part(const struct mbl_past *c, int64_t layer, int value, int64_t first, int64_t count) {
-    float *at = (float *)c->block + ((layer * 2 + value) * c->room + first) * c->width;
-    return mbk_tensor2(at, MBK_F32, count, c->width);
+    const struct mbk_tensor all = mbk_tensor2(c->block, c->type, c->layers * 2 * c->room, c->width);
+    return mbk_rows(&all, (layer * 2 + value) * c->room + first, count);
 }
 
 void mbl_past_next(struct mbl_maths *t, int64_t layer, struct mbk_tensor *k, struct mbk_tensor *v, struct mbk_tensor *all_k,

@@ -37,19 +37,25 @@ int mbl_config_act(struct mbl_model *m, const char *key, const char *otherwise, 
 int mbl_config_only(const struct mbl_model *m, const char *key, const char *fine, struct mbl_error *e);
 bool mbl_config_bool(const struct mbl_model *m, const char *key, bool otherwise);
 
-/* -- Memory: one block for a batch's values, in the order in which they are asked for. */
+/* -- Memory: one block for a batch's values, in the order in which they are asked for.
+ *
+ * What products read is of the model's `compute` type; the residual stream with its gradient, statistics and what norms read are float32,
+ * as under PyTorch's autocast. */
 struct mbl_carver {
     char *block;                 /* NULL: just count */
     size_t used;
 };
-struct mbk_tensor mbl_carve(struct mbl_carver *c, int64_t rows, int64_t columns); /* F32 */
-struct mbk_tensor mbl_carve_shape(struct mbl_carver *c, int rank, const int64_t *shape);
+struct mbk_tensor mbl_carve(struct mbl_carver *c, enum mbk_type type, int64_t rows, int64_t columns);
+struct mbk_tensor mbl_carve_shape(struct mbl_carver *c, enum mbk_type type, int rank, const int64_t *shape);
+/* One like `like` but of that type: `like` itself, where it is. */
+struct mbk_tensor mbl_carve_as(struct mbl_carver *c, enum mbk_type type, const struct mbk_tensor *like);
 
 /* The block, and what it is laid out for. A layout is a function that carves and leaves its tensors in m->state. */
 struct mbl_workspace {
     void *block;
     size_t bytes;
     int64_t rows, time;
+    enum mbk_type compute;
     bool training, laid_out, cached;
 };
 typedef void mbl_layout(struct mbl_model *m, struct mbl_carver *c, int64_t rows, int64_t time, bool training, bool cached);
@@ -85,7 +91,7 @@ void mbl_tied_back(struct mbl_maths *t, size_t table, const size_t *bias, const 
 /* y = residual + dropout(x w + bias): where a block's branch joins again. `site` tells this dropout from all others of the model. */
 void mbl_join(struct mbl_maths *t, const struct mbl_linear *l, const struct mbk_tensor *x, double rate, int site,
               const struct mbk_tensor *residual, const struct mbk_tensor *y);
-/* dy is kept, for the residual; `spare` is like it. */
+/* dy is kept, for the residual; `spare` is like it, of the type that the product takes. */
 void mbl_join_back(struct mbl_maths *t, const struct mbl_linear *l, const struct mbk_tensor *x, double rate, int site,
                    const struct mbk_tensor *dy, const struct mbk_tensor *spare, const struct mbk_tensor *dx);
 
@@ -95,6 +101,8 @@ void mbl_norm_apply(struct mbl_maths *t, const struct mbl_norm *n, const struct 
 void mbl_norm_back(struct mbl_maths *t, const struct mbl_norm *n, const struct mbk_tensor *x, const struct mbk_tensor *statistics,
                         const struct mbk_tensor *dy, const struct mbk_tensor *dx);
 
+/* x as the type that `room` has: x itself if it is, else cast into the room. */
+const struct mbk_tensor *mbl_as(struct mbl_maths *t, const struct mbk_tensor *x, const struct mbk_tensor *room);
 void mbl_drop(struct mbl_maths *t, double rate, int site, const struct mbk_tensor *x); /* in place; the same call is its backward */
 void mbl_activate_back(struct mbl_maths *t, enum mbk_activation f, const struct mbk_tensor *before, const struct mbk_tensor *dy);
 void mbl_add(struct mbl_maths *t, const struct mbk_tensor *x, const struct mbk_tensor *y); /* y += x */
@@ -113,27 +121,34 @@ void mbl_positions_back(struct mbl_maths *t, size_t table, const struct mbk_tens
 void mbl_add_row(struct mbl_maths *t, size_t table, const struct mbk_tensor *x);
 void mbl_add_row_back(struct mbl_maths *t, size_t table, const struct mbk_tensor *dx);
 
-/* Attention among the batch's rows: q [R, heads · size], k, v [R, groups · size], out like q. Keys of padding are not seen. */
+/* Attention among the batch's rows, with the products before it. Keys of padding are not seen. */
 struct mbl_heads {
     int64_t heads, groups, size;
     bool causal;
     double dropout;
+    double rope_base;            /* of rotary positions; 0: none */
 };
-void mbl_attention(struct mbl_maths *t, const struct mbl_heads *h, int site, const struct mbk_tensor *q, const struct mbk_tensor *k,
-                   const struct mbk_tensor *v, const struct mbk_tensor *out, const struct mbk_tensor *lse);
-void mbl_attention_back(struct mbl_maths *t, const struct mbl_heads *h, int site, const struct mbk_tensor *q, const struct mbk_tensor *k,
-                        const struct mbk_tensor *v, const struct mbk_tensor *out, const struct mbk_tensor *lse,
-                        const struct mbk_tensor *dout, const struct mbk_tensor *dq, const struct mbk_tensor *dk,
-                        const struct mbk_tensor *dv);
-/* Rotary positions from `start` on, in place; sign −1 is backward. */
-void mbl_rotate(struct mbl_maths *t, int64_t heads, int64_t size, int64_t start, double base, int sign, const struct mbk_tensor *x);
+struct mbl_attention {
+    struct mbl_linear query, key, value;
+};
+struct mbl_attended {            /* q, out [R, heads · size], k, v [R, groups · size], lse F32 [rows, heads, time]; or their gradients */
+    struct mbk_tensor q, k, v, out, lse;
+};
+struct mbl_attended mbl_carve_attended(struct mbl_carver *c, enum mbk_type type, const struct mbl_heads *h, int64_t rows, int64_t time);
+/* y->out from x; of a cached batch keys and values go to the cache's `layer`, and all that it has are seen. */
+void mbl_attend(struct mbl_maths *t, const struct mbl_heads *h, const struct mbl_attention *a, int64_t layer, int site,
+                const struct mbk_tensor *x, const struct mbl_attended *y);
+/* From dy->out; the rest of dy is scratch. dx is set, or added to with `add`. */
+void mbl_attend_back(struct mbl_maths *t, const struct mbl_heads *h, const struct mbl_attention *a, int site, const struct mbk_tensor *x,
+                     const struct mbl_attended *y, const struct mbl_attended *dy, const struct mbk_tensor *dx, bool add);
 
 /* -- Generation: keys and values of all layers for up to `room` tokens of one row. Opaque to all but decoders and generate.c. */
 struct mbl_past {
     struct mbk *k;
     int64_t layers, room, used;  /* `used` tokens are in */
     int64_t width;               /* groups · size: of one key */
-    void *block;                 /* F32 [layers, 2, room, width] */
+    enum mbk_type type;          /* as the model computes */
+    void *block;                 /* [layers, 2, room, width] */
 };
 /* Where the batch has a cache: k and v become the places behind what a layer keeps, all_k and all_v the whole of it, them included. */
 void mbl_past_next(struct mbl_maths *t, int64_t layer, struct mbk_tensor *k, struct mbk_tensor *v, struct mbk_tensor *all_k,

@@ -20,14 +20,19 @@ static const struct mbk_tensor *value(const struct mbl_maths *t, size_t i) {
 
 /* -- linear layers. The columns of a part are reached by the rows' distance, so that nothing is copied out of c_attn. */
 
+static void *element(const struct mbk_tensor *whole, int64_t i) {
+    const struct mbk_tensor one = {.type = whole->type};
+    return (char *)whole->data + (size_t)i * mbk_bytes(&one);
+}
+
 static struct mbk_tensor part_of_weight(const struct mbl_linear *l, const struct mbk_tensor *whole) {
     if (!l->across) return *whole;
-    return mbk_tensor2((float *)whole->data + l->first, MBK_F32, l->in, l->out);
+    return mbk_tensor2(element(whole, l->first), whole->type, l->in, l->out);
 }
 
 static struct mbk_tensor part_of_bias(const struct mbl_linear *l, const struct mbk_tensor *whole) {
     if (!l->across) return *whole;
-    return mbk_tensor1((float *)whole->data + l->first, MBK_F32, l->out);
+    return mbk_tensor1(element(whole, l->first), whole->type, l->out);
 }
 
 static void observe(struct mbl_maths *t, const struct mbl_linear *l, const struct mbk_tensor *x) {
@@ -114,6 +119,7 @@ void mbl_join(struct mbl_maths *t, const struct mbl_linear *l, const struct mbk_
 
 void mbl_join_back(struct mbl_maths *t, const struct mbl_linear *l, const struct mbk_tensor *x, double rate, int site,
                    const struct mbk_tensor *dy, const struct mbk_tensor *spare, const struct mbk_tensor *dx) {
+    dy = mbl_as(t, dy, spare);
     if (!t->failed && drops(t, rate)) {
         failed(t, "dropout", mbk_dropout(t->m->k, (float)rate, key_of(t, site), t->b->offset, dy, spare));
         dy = spare;
@@ -149,6 +155,12 @@ void mbl_norm_back(struct mbl_maths *t, const struct mbl_norm *n, const struct m
 }
 
 /* -- elementwise */
+
+const struct mbk_tensor *mbl_as(struct mbl_maths *t, const struct mbk_tensor *x, const struct mbk_tensor *room) {
+    if (t->failed || x->type == room->type) return x;
+    failed(t, "cast", mbk_cast(t->m->k, x, room));
+    return room;
+}
 
 void mbl_activate_back(struct mbl_maths *t, enum mbk_activation f, const struct mbk_tensor *before, const struct mbk_tensor *dy) {
     if (t->failed) return;
@@ -249,7 +261,7 @@ void mbl_positions_back(struct mbl_maths *t, size_t table, const struct mbk_tens
 
 static struct mbk_tensor split(const struct mbl_maths *t, const struct mbk_tensor *x, int64_t heads, int64_t size) {
     int64_t rows = t->b->ids.shape[0];
-    return mbk_tensor4(x->data, MBK_F32, rows, x->shape[0] / rows, heads, size);
+    return mbk_tensor4(x->data, x->type, rows, x->shape[0] / rows, heads, size);
 }
 
 struct views {
@@ -257,40 +269,50 @@ struct views {
     struct mbk_attention a;
 };
 
-static void look(struct mbl_maths *t, const struct mbl_heads *h, int site, const struct mbk_tensor *q, const struct mbk_tensor *k,
-                 const struct mbk_tensor *v, const struct mbk_tensor *out, const struct mbk_tensor *lse, struct views *x) {
-    x->q = split(t, q, h->heads, h->size);
-    x->k = split(t, k, h->groups, h->size);
-    x->v = split(t, v, h->groups, h->size);
-    x->out = split(t, out, h->heads, h->size);
-    x->a = (struct mbk_attention){.q = &x->q, .keys = &x->k, .values = &x->v, .out = &x->out, .lse = lse, .causal = h->causal,
+static void look(const struct mbl_maths *t, const struct mbl_heads *h, int site, const struct mbl_attended *y, struct views *x) {
+    x->q = split(t, &y->q, h->heads, h->size);
+    x->k = split(t, &y->k, h->groups, h->size);
+    x->v = split(t, &y->v, h->groups, h->size);
+    x->out = split(t, &y->out, h->heads, h->size);
+    x->a = (struct mbk_attention){.q = &x->q, .keys = &x->k, .values = &x->v, .out = &x->out, .lse = &y->lse, .causal = h->causal,
                                   .lengths = t->b->lengths.data && !t->b->cache ? &t->b->lengths : NULL,
                                   .dropout = drops(t, h->dropout) ? (float)h->dropout : 0, .seed = key_of(t, site),
                                   .offset = t->b->offset};
 }
 
-void mbl_attention(struct mbl_maths *t, const struct mbl_heads *h, int site, const struct mbk_tensor *q, const struct mbk_tensor *k,
-                   const struct mbk_tensor *v, const struct mbk_tensor *out, const struct mbk_tensor *lse) {
-    if (t->failed) return;
-    struct views x;
-    look(t, h, site, q, k, v, out, lse, &x);
-    failed(t, "attention", mbk_attend(t->m->k, &x.a));
+/* In place; sign −1 is backward. */
+static void rotate(struct mbl_maths *t, const struct mbl_heads *h, int64_t heads, int sign, const struct mbk_tensor *x) {
+    if (t->failed || !(h->rope_base > 0)) return;
+    struct mbk_tensor view = split(t, x, heads, h->size);
+    failed(t, "rotary positions", mbk_rope(t->m->k, &view, t->b->cache ? t->b->cache->used : 0, (float)h->rope_base, sign));
 }
 
-void mbl_attention_back(struct mbl_maths *t, const struct mbl_heads *h, int site, const struct mbk_tensor *q, const struct mbk_tensor *k,
-                        const struct mbk_tensor *v, const struct mbk_tensor *out, const struct mbk_tensor *lse,
-                        const struct mbk_tensor *dout, const struct mbk_tensor *dq, const struct mbk_tensor *dk,
-                        const struct mbk_tensor *dv) {
+void mbl_attend(struct mbl_maths *t, const struct mbl_heads *h, const struct mbl_attention *a, int64_t layer, int site,
+                const struct mbk_tensor *x, const struct mbl_attended *y) {
+    struct mbk_tensor k = y->k, v = y->v;
+    struct mbl_attended seen = *y;
+    struct views views;
+    mbl_past_next(t, layer, &k, &v, &seen.k, &seen.v);
+    mbl_linear(t, &a->query, x, 0, MBK_NONE, NULL, &y->q);
+    mbl_linear(t, &a->key, x, 0, MBK_NONE, NULL, &k);
+    mbl_linear(t, &a->value, x, 0, MBK_NONE, NULL, &v);
+    rotate(t, h, h->heads, 1, &y->q);
+    rotate(t, h, h->groups, 1, &k);
     if (t->failed) return;
-    struct views x;
-    look(t, h, site, q, k, v, out, lse, &x);
-    struct mbk_tensor o = split(t, dout, h->heads, h->size), dq4 = split(t, dq, h->heads, h->size), dk4 = split(t, dk, h->groups, h->size),
-                      dv4 = split(t, dv, h->groups, h->size);
-    failed(t, "attention", mbk_attend_backward(t->m->k, &x.a, &o, &dq4, &dk4, &dv4));
+    look(t, h, site, &seen, &views);
+    failed(t, "attention", mbk_attend(t->m->k, &views.a));
 }
 
-void mbl_rotate(struct mbl_maths *t, int64_t heads, int64_t size, int64_t start, double base, int sign, const struct mbk_tensor *x) {
+void mbl_attend_back(struct mbl_maths *t, const struct mbl_heads *h, const struct mbl_attention *a, int site, const struct mbk_tensor *x,
+                     const struct mbl_attended *y, const struct mbl_attended *dy, const struct mbk_tensor *dx, bool add) {
     if (t->failed) return;
-    struct mbk_tensor view = split(t, x, heads, size);
-    failed(t, "rotary positions", mbk_rope(t->m->k, &view, start, (float)base, sign));
+    struct views views, d;
+    look(t, h, site, y, &views);
+    look(t, h, site, dy, &d);
+    failed(t, "attention", mbk_attend_backward(t->m->k, &views.a, &d.out, &d.q, &d.k, &d.v));
+    rotate(t, h, h->heads, -1, &dy->q);
+    rotate(t, h, h->groups, -1, &dy->k);
+    mbl_linear_back(t, &a->query, x, 0, &dy->q, dx, add);
+    mbl_linear_back(t, &a->key, x, 0, &dy->k, dx, true);
+    mbl_linear_back(t, &a->value, x, 0, &dy->v, dx, true);
 }
