@@ -10,7 +10,7 @@ static int check_parameters(struct mbk *k, const char *operation, const struct m
         const struct mbk_parameter *p = &parameters[i];
         char name[64];
         snprintf(name, sizeof name, "%s, parameter %d", operation, i);
-        if (mbk_check(k, name, "value:f[...] gradient:f[...] master?:F32[...] first?:F32[...] second?:F32[...]", &p->value, &p->gradient,
+        if (mbk_check(k, name, "value:F[...] gradient:F[...] master?:F32[...] first?:F32[...] second?:F32[...]", &p->value, &p->gradient,
                       moments > 0 && p->master.data ? &p->master : NULL, moments > 0 ? &p->first : NULL, moments > 1 ? &p->second : NULL))
             return -1;
     }

@@ -18,7 +18,7 @@ int mbk_softmax_backward(struct mbk *k, const struct mbk_tensor *y, const struct
 int mbk_layernorm(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *gamma, const struct mbk_tensor *beta, float eps,
                   const struct mbk_tensor *y, const struct mbk_tensor *mean, const struct mbk_tensor *rstd)
 {
-    if (mbk_check(k, "layernorm", "x:f[...,C] gamma:f[C] beta:f[C] y:f[...,C] mean?:F32[R] rstd?:F32[R]", x, gamma, beta, y, mean, rstd))
+    if (mbk_check(k, "layernorm", "x:f[...,C] gamma:f[C] beta:f[C] y:F[...,C] mean?:F32[R] rstd?:F32[R]", x, gamma, beta, y, mean, rstd))
         return -1;
     return mbk_count(y) == 0 ? 0 : MBK_CALL(k, layernorm, x, gamma, beta, eps, y, mean, rstd);
 }
@@ -38,7 +38,7 @@ int mbk_layernorm_backward(struct mbk *k, const struct mbk_tensor *x, const stru
 int mbk_rmsnorm(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *gamma, float eps, const struct mbk_tensor *y,
                 const struct mbk_tensor *rstd)
 {
-    if (mbk_check(k, "rmsnorm", "x:f[...,C] gamma:f[C] y:f[...,C] rstd?:F32[R]", x, gamma, y, rstd))
+    if (mbk_check(k, "rmsnorm", "x:f[...,C] gamma:f[C] y:F[...,C] rstd?:F32[R]", x, gamma, y, rstd))
         return -1;
     return mbk_count(y) == 0 ? 0 : MBK_CALL(k, rmsnorm, x, gamma, eps, y, rstd);
 }

@@ -6,7 +6,7 @@
 int mbk_embedding(struct mbk *k, const struct mbk_tensor *table, const struct mbk_tensor *ids, const struct mbk_tensor *y)
 {
     int blocks = table && mbk_is_blocks(table->type);
-    if (mbk_check(k, "embedding", blocks ? "table:*[V,C] y:f[...,C] ids:I32[R]" : "table:f[V,C] y:f[...,C] ids:I32[R]", table, y, ids))
+    if (mbk_check(k, "embedding", blocks ? "table:*[V,C] y:f[...,C] ids:I32[R]" : "table:F[V,C] y:F[...,C] ids:I32[R]", table, y, ids))
         return -1;
     if (blocks && table->shape[1] % mbk_block(table->type))
         return mbk_mismatch(k, "embedding", "table", table, "y", y, "a row must be whole blocks");

@@ -154,7 +154,7 @@ int64_t mbk_window_out(int64_t in, int kernel, int stride, int pad); /* the size
 /* -- Rows. x [R, C] or any rank, C the last dimension. */
 int mbk_softmax(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *y); /* in place is fine */
 int mbk_softmax_backward(struct mbk *k, const struct mbk_tensor *y, const struct mbk_tensor *dy, const struct mbk_tensor *dx);
-/* gamma, beta [C]; mean, rstd F32 [R], kept for backward (optional in inference). */
+/* gamma, beta [C]; mean, rstd F32 [R], kept for backward (optional in inference); y is a float of its own, to go into products. */
 int mbk_layernorm(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *gamma, const struct mbk_tensor *beta, float eps,
                   const struct mbk_tensor *y, const struct mbk_tensor *mean, const struct mbk_tensor *rstd);
 int mbk_layernorm_backward(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *gamma, const struct mbk_tensor *mean,
@@ -223,7 +223,7 @@ int mbk_sample(struct mbk *k, const struct mbk_tensor *logits, float temperature
 /* -- Optimizers, over many tensors at once. */
 struct mbk_parameter {
     struct mbk_tensor value;      /* float */
-    struct mbk_tensor gradient;   /* float, like value */
+    struct mbk_tensor gradient;   /* float, perhaps another */
     struct mbk_tensor master;     /* F32; data NULL where value is float32 */
     struct mbk_tensor first, second; /* F32 moments; SGD uses the first alone */
     float decay;                  /* weight decay of this one (0 for biases and norms) */

@@ -30,7 +30,7 @@ static void gather_body(void *context, int64_t first, int64_t end, int worker)
         memcpy(w->y + (size_t)r * w->row, w->table + (size_t)w->ids[r] * w->row, w->row);
 }
 
-/* Rows of blocks, made floats as they are taken. */
+/* Rows of blocks or of another float than y's, made floats as they are taken. */
 struct unpack {
     const struct mbk_tensor *table, *y;
     const int32_t *ids;
@@ -39,14 +39,21 @@ struct unpack {
 static void unpack_body(void *context, int64_t first, int64_t end, int worker)
 {
     const struct unpack *w = context;
-    int64_t length = w->table->shape[1], block = mbk_block(w->table->type), piece = CPU_PIECE / block * block;
+    int blocks = mbk_is_blocks(w->table->type);
+    int64_t length = w->table->shape[1], block = blocks ? mbk_block(w->table->type) : 1, piece = CPU_PIECE / block * block;
     float buffer[CPU_PIECE];
     (void)worker;
     for (int64_t r = first; r < end; r++)
         for (int64_t c = 0; c < length; c += piece) {
             int64_t n = length - c < piece ? length - c : piece, at = r * length + c;
+            int64_t from = w->ids[r] * length + c;
             float *to = cpu_out(w->y, at, buffer);
-            cpu_blocks_to_floats(w->table->type, w->table->data, w->ids[r] * length + c, n, to);
+            if (blocks)
+                cpu_blocks_to_floats(w->table->type, w->table->data, from, n, to);
+            else if (w->table->type == MBK_F32)
+                to = (float *)w->table->data + from; /* and y is not: it is but put there */
+            else
+                cpu_in(w->table, from, n, to);
             cpu_put(w->y, at, n, to);
         }
 }
@@ -56,9 +63,9 @@ int cpu_embedding(struct mbk *k, const struct mbk_tensor *table, const struct mb
     struct gather w = { table->data, y->data, ids->data, (size_t)table->shape[1] * (table->type == MBK_F32 ? 4 : 2) };
     if (check_ids(k, "embedding", w.ids, mbk_count(ids), table->shape[0]))
         return -1;
-    if (mbk_is_blocks(table->type)) {
-        struct unpack blocks = { table, y, ids->data };
-        cpu_parallel(k, mbk_count(ids), cpu_grain(table->shape[1]), unpack_body, &blocks);
+    if (table->type != y->type) {
+        struct unpack unpack = { table, y, ids->data };
+        cpu_parallel(k, mbk_count(ids), cpu_grain(table->shape[1]), unpack_body, &unpack);
         return 0;
     }
     cpu_parallel(k, mbk_count(ids), cpu_grain(table->shape[1]), gather_body, &w);

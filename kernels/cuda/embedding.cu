@@ -8,11 +8,11 @@
 
 #include <cub/device/device_radix_sort.cuh>
 
-template <class T>
+template <class T, class Y>
 struct embedding_op {
     const T *table;
     const int32_t *ids;
-    T *y;
+    Y *y;
     int64_t length, count;
 
     template <int N>
@@ -38,11 +38,14 @@ extern "C" int gpu_embedding(struct mbk *k, const struct mbk_tensor *table, cons
     if (mbk_is_blocks(table->type))
         return gpu_embedding_blocks(k, table, ids, y);
     return gpu_with_float(k, "embedding", table->type, [&](auto zero) {
-        using T = decltype(zero);
-        constexpr int N = 16 / sizeof(T);
-        embedding_op<T> op = { (const T *)table->data, (const int32_t *)ids->data, (T *)y->data, table->shape[1], table->shape[0] };
-        bool aligned = table->shape[1] % N == 0 && gpu_aligned(table->data) && gpu_aligned(y->data);
-        return gpu_elementwise<N>(k, "embedding", mbk_count(y), aligned, op);
+        return gpu_with_float(k, "embedding", y->type, [&](auto y_zero) {
+            using T = decltype(zero);
+            using Y = decltype(y_zero);
+            constexpr int N = 16 / (sizeof(T) > sizeof(Y) ? sizeof(T) : sizeof(Y));
+            embedding_op<T, Y> op = { (const T *)table->data, (const int32_t *)ids->data, (Y *)y->data, table->shape[1], table->shape[0] };
+            bool aligned = table->shape[1] % N == 0 && gpu_aligned(table->data) && gpu_aligned(y->data);
+            return gpu_elementwise<N>(k, "embedding", mbk_count(y), aligned, op);
+        });
     });
 }
 

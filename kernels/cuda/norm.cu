@@ -4,16 +4,16 @@
 #include "reduce.cuh"
 #include "rows.cuh"
 
-template <class T>
+template <class T, class Y>
 struct norm_forward {
     const T *x, *gamma, *beta; /* beta NULL: RMS */
     float eps;
-    T *y;
+    Y *y;
     float *mean, *rstd; /* optional */
 };
 
-template <class T, int TEAM, int N>
-__global__ void __launch_bounds__(GPU_THREADS) norm_kernel(int64_t rows, int64_t length, norm_forward<T> o)
+template <class T, class Y, int TEAM, int N>
+__global__ void __launch_bounds__(GPU_THREADS) norm_kernel(int64_t rows, int64_t length, norm_forward<T, Y> o)
 {
     FOR_ROWS(row, rows, TEAM) {
         const T *x = o.x + row * length;
@@ -59,12 +59,17 @@ static int forward(struct mbk *k, const char *what, const struct mbk_tensor *x, 
 {
     int64_t rows = mbk_row_count(x), length = mbk_row_length(x);
     bool aligned = gpu_aligned(x->data) && gpu_aligned(gamma->data) && (!beta || gpu_aligned(beta->data)) && gpu_aligned(y->data);
+    /* As many elements at once as the wider of x and y has in 16 bytes. */
     return gpu_with_rows(k, what, x->type, length, aligned, [&](auto zero, auto team, auto n) {
-        using T = decltype(zero);
-        norm_forward<T> o = { (const T *)x->data, (const T *)gamma->data, beta ? (const T *)beta->data : nullptr, eps, (T *)y->data,
-                      mean ? (float *)mean->data : nullptr, rstd ? (float *)rstd->data : nullptr };
-        return gpu_launch(k, what, norm_kernel<T, team.value, n.value>, dim3(gpu_row_blocks(k, rows, team.value)), dim3(GPU_THREADS), 0, rows,
-                          length, o);
+        return gpu_with_float(k, what, y->type, [&](auto y_zero) {
+            using T = decltype(zero);
+            using Y = decltype(y_zero);
+            constexpr int all = decltype(n)::value, N = all * sizeof(Y) > 16 ? 16 / sizeof(Y) : all;
+            norm_forward<T, Y> o = { (const T *)x->data, (const T *)gamma->data, beta ? (const T *)beta->data : nullptr, eps, (Y *)y->data,
+                                     mean ? (float *)mean->data : nullptr, rstd ? (float *)rstd->data : nullptr };
+            return gpu_launch(k, what, norm_kernel<T, Y, decltype(team)::value, N>, dim3(gpu_row_blocks(k, rows, team)), dim3(GPU_THREADS), 0,
+                              rows, length, o);
+        });
     });
 }
 

@@ -12,7 +12,7 @@ enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 struct norm_test {
     const char *backend;
-    enum mbk_type type;
+    enum mbk_type type, out;
     int centred; /* layer norm */
 };
 
@@ -54,7 +54,7 @@ static void norm_body(const void *argument)
         double *dx = kernels_zeros(count), *dgamma = kernels_random(n, -1, 1, 5), *dbeta = kernels_random(n, -1, 1, 6),
             *one = kernels_zeros(n);
         struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(rows, n), x), tgamma = kernels_put(k, test->type, SHAPE(n), gamma);
-        struct mbk_tensor tbeta = kernels_put(k, test->type, SHAPE(n), beta), ty = kernels_put(k, test->type, SHAPE(rows, n), NULL);
+        struct mbk_tensor tbeta = kernels_put(k, test->type, SHAPE(n), beta), ty = kernels_put(k, test->out, SHAPE(rows, n), NULL);
         struct mbk_tensor tmean = kernels_put(k, MBK_F32, SHAPE(rows), NULL), trstd = kernels_put(k, MBK_F32, SHAPE(rows), NULL);
         struct mbk_tensor tdy = kernels_put(k, test->type, SHAPE(rows, n), dy), tdx = kernels_put(k, test->type, SHAPE(rows, n), NULL);
         struct mbk_tensor tdgamma = kernels_put(k, MBK_F32, SHAPE(n), dgamma), tdbeta = kernels_put(k, test->type, SHAPE(n), dbeta);
@@ -120,7 +120,7 @@ static void norm_body(const void *argument)
     }
     double x[] = { 1, NAN, 2, 1, INFINITY, 2, 0, 0, 0 }, y[] = { NAN, NAN, NAN, NAN, NAN, NAN, 3, 3, 3 }, gamma[] = { 1, 1, 1 },
         beta[] = { 3, 3, 3 };
-    struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(3, 3), x), ty = kernels_put(k, test->type, SHAPE(3, 3), NULL);
+    struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(3, 3), x), ty = kernels_put(k, test->out, SHAPE(3, 3), NULL);
     struct mbk_tensor tgamma = kernels_put(k, test->type, SHAPE(3), gamma), tbeta = kernels_put(k, test->type, SHAPE(3), beta);
     if (test->centred) {
         CHECK_RUN(k, mbk_layernorm(k, &tx, &tgamma, &tbeta, (float)eps, &ty, NULL, NULL));
@@ -137,13 +137,16 @@ static void norm_body(const void *argument)
 
 TEST_TABLE
 {
-    static struct norm_test tests[KERNELS_BACKENDS * 4];
+    static const enum mbk_type types[][2] = { { MBK_F32, MBK_F32 }, { MBK_BF16, MBK_BF16 }, { MBK_F32, MBK_BF16 }, { MBK_BF16, MBK_F32 } };
+    enum { TYPES = sizeof types / sizeof types[0] };
+    static struct norm_test tests[KERNELS_BACKENDS * 2 * TYPES];
     struct norm_test *t = tests;
     for (int b = 0; b < KERNELS_BACKENDS; b++)
-        for (int y = 0; y < 4; y++, t++) {
-            *t = (struct norm_test){ kernels_backends[b], y & 1 ? MBK_BF16 : MBK_F32, y < 2 };
-            test_add(norm_body, t, "%s, %s: %s norm, and its gradients are finite differences", t->backend, mbk_type_name(t->type),
-                     t->centred ? "layer" : "RMS");
+        for (int y = 0; y < 2 * TYPES; y++, t++) {
+            const enum mbk_type *type = types[y % TYPES];
+            *t = (struct norm_test){ kernels_backends[b], type[0], type[1], y < TYPES };
+            test_add(norm_body, t, "%s, %s to %s: %s norm, and its gradients are finite differences", t->backend, mbk_type_name(type[0]),
+                     mbk_type_name(type[1]), t->centred ? "layer" : "RMS");
         }
 }
 

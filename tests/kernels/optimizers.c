@@ -11,7 +11,7 @@ enum { COUNT = sizeof sizes / sizeof sizes[0], STEPS = 5 };
 
 struct optimizer_test {
     const char *backend, *name;
-    enum mbk_type type;
+    enum mbk_type type, gradient;
     int adam, coupled, nesterov;
     double momentum;
 };
@@ -33,7 +33,7 @@ static void step_body(const void *argument)
         truth[i] = (struct truth){ kernels_random(n, -1, 1, 1 + (unsigned)i), kernels_random(n, -1, 1, 100 + (unsigned)i),
                                    kernels_zeros(n), kernels_zeros(n) };
         parameters[i] = (struct mbk_parameter){
-            .value = kernels_put(k, test->type, SHAPE(n), truth[i].value), .gradient = kernels_put(k, test->type, SHAPE(n),
+            .value = kernels_put(k, test->type, SHAPE(n), truth[i].value), .gradient = kernels_put(k, test->gradient, SHAPE(n),
                     truth[i].gradient),
             .first = kernels_put(k, MBK_F32, SHAPE(n), truth[i].first), .second = kernels_put(k, MBK_F32, SHAPE(n), truth[i].second),
             .decay = i % 2 ? 0 : 0.01f,
@@ -96,7 +96,7 @@ static void norm_body(const void *argument)
     double sum = 0, norm, scale;
     for (int i = 0; i < COUNT; i++) {
         double *g = kernels_random(sizes[i], -1, 1, 1 + (unsigned)i);
-        parameters[i] = (struct mbk_parameter){ .gradient = kernels_put(k, test->type, SHAPE(sizes[i]), g) };
+        parameters[i] = (struct mbk_parameter){ .gradient = kernels_put(k, test->gradient, SHAPE(sizes[i]), g) };
         for (int64_t j = 0; j < sizes[i]; j++)
             sum += g[j] * g[j];
         free(g);
@@ -130,16 +130,19 @@ TEST_TABLE
         { .name = "SGD with momentum", .momentum = 0.9 },
         { .name = "SGD by Nesterov", .momentum = 0.9, .nesterov = 1 },
     };
-    static struct optimizer_test tests[KERNELS_BACKENDS * 2 * 5];
+    static const enum mbk_type types[][2] = { { MBK_F32, MBK_F32 }, { MBK_BF16, MBK_BF16 }, { MBK_BF16, MBK_F32 } };
+    static struct optimizer_test tests[KERNELS_BACKENDS * 3 * 5];
     struct optimizer_test *t = tests;
     for (int b = 0; b < KERNELS_BACKENDS; b++)
-        for (int y = 0; y < 2; y++)
+        for (int y = 0; y < 3; y++)
             for (int i = 0; i < 5; i++, t++) {
                 *t = kinds[i];
                 t->backend = kernels_backends[b];
-                t->type = y ? MBK_BF16 : MBK_F32;
-                test_add(step_body, t, "%s, %s: five steps of %s over eight tensors", t->backend, mbk_type_name(t->type), t->name);
-                if (i == 0)
+                t->type = types[y][0];
+                t->gradient = types[y][1];
+                test_add(step_body, t, "%s, %s by gradients in %s: five steps of %s over eight tensors", t->backend, mbk_type_name(t->type),
+                         mbk_type_name(t->gradient), t->name);
+                if (i == 0 && y < 2)
                     test_add(norm_body, t, "%s, %s: the norm of all gradients, and the factor that clips it", t->backend,
                              mbk_type_name(t->type));
             }

@@ -35,6 +35,8 @@ static void embedding_body(const void *argument)
             ids[r] = r % 3 == 0 ? (double)(table - 1) : floor(ids[r]); /* one that comes often */
         struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(table, n), x), tids = kernels_put(k, MBK_I32, SHAPE(rows), ids);
         struct mbk_tensor ty = kernels_put(k, test->type, SHAPE(rows, n), NULL), tdy = kernels_put(k, test->type, SHAPE(rows, n), dy);
+        enum mbk_type other = test->type == MBK_F32 ? MBK_BF16 : MBK_F32;
+        struct mbk_tensor tother = kernels_put(k, other, SHAPE(rows, n), NULL);
         struct mbk_tensor tdtable = kernels_put(k, test->type, SHAPE(table, n), dtable);
         for (int64_t i = 0; i < rows * n; i++) {
             int64_t at = (int64_t)ids[i / n] * n + i % n;
@@ -44,10 +46,12 @@ static void embedding_body(const void *argument)
         }
         CHECK_RUN(k, mbk_embedding(k, &tx, &tids, &ty));
         kernels_check(k, "rows of the table", &ty, y, NULL, 0);
+        CHECK_RUN(k, mbk_embedding(k, &tx, &tids, &tother));
+        kernels_check(k, "rows of the table, as another float", &tother, y, NULL, 0);
         CHECK_RUN(k, mbk_embedding_backward(k, &tids, &tdy, &tdtable));
         kernels_check(k, "the table's gradient, added to", &tdtable, dtable, size, 8);
-        struct mbk_tensor *all[] = { &tx, &tids, &ty, &tdy, &tdtable };
-        for (int i = 0; i < 5; i++)
+        struct mbk_tensor *all[] = { &tx, &tids, &ty, &tother, &tdy, &tdtable };
+        for (int i = 0; i < 6; i++)
             kernels_drop(k, all[i]);
         double *host[] = { x, ids, y, dy, dtable, size };
         for (int i = 0; i < 6; i++)
