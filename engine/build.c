@@ -287,7 +287,7 @@ static void finish_failed(struct build_step *bs, const char *message, const char
     struct buf again = {0};
     options_add_again(&again, b->session->options, step->name);
     struct ui_finish f = {.seconds = bs->seconds, .message = message, .tail = tail, .log = bs->logged ? bs->log : NULL,
-                          .again = buf_str(&again), .peak_bytes = bs->peak_bytes};
+                          .again = buf_str(&again), .peak_bytes = bs->peak_bytes, .warm = bs->warm};
     build_finish_step(b, bs->step, STEP_FAILED, &f);
     buf_free(&again);
 }
@@ -329,7 +329,7 @@ static void on_settled(void *ctx, void *arg) {
         return;
     }
     explain_keep(b->session, &b->session->graph.steps[bs->step]);
-    struct ui_finish f = {.seconds = bs->seconds, .peak_bytes = bs->peak_bytes, .metrics = b->session->graph.steps[bs->step].record->metrics,
+    struct ui_finish f = {.seconds = bs->seconds, .peak_bytes = bs->peak_bytes, .warm = bs->warm, .metrics = b->session->graph.steps[bs->step].record->metrics,
                           .log = bs->logged ? bs->log : NULL};
     build_finish_step(b, bs->step, STEP_BUILT, &f);
 }
@@ -349,6 +349,7 @@ static void on_finished(struct build *b, struct build_step *bs, const struct wor
     bs->run = NULL;
     bs->seconds = r->seconds;
     bs->peak_bytes = r->peak_bytes;
+    bs->warm = r->warm;
     bs->logged = r->logged;
     if (r->outcome == WORKER_OK) {
         if (settle_inputs_unchanged(bs, &e) || build_step_check_found(bs, &e)) {
@@ -496,6 +497,7 @@ int build_run(struct session *s, struct plan *p, struct ui_summary *summary, str
     }
     if (b.failed) status = -1;
     jobs_wait_all(s->jobs, &b);
+    workers_cool(s->workers);
     if (!status) skip_rest(&b);
     for (uint32_t i = 0; i < b.count; i++) build_step_free(s->graph.steps[b.order[i]].build);
     struct err later;

@@ -43,6 +43,7 @@ struct build_step {
     double seconds;
     int64_t started_ns;          /* wall clock: what it found while running must be older */
     uint64_t peak_bytes;
+    uint32_t warm;               /* as in struct worker_result */
     /* of the settling job */
     int status;
     bool corrupt;

@@ -126,6 +126,14 @@ static const char **readable_paths(struct build_step *bs) {
     return paths;
 }
 
+/* Whether its process may have served other steps. --check-repro asks whether the step makes the same in a fresh one. What reads anywhere and
+ * what needs no start gains nothing. */
+static bool served_warm(const struct session *s, const struct step *step) {
+    unsigned flags = step->binding->type->flags;
+    if (!(flags & MB_REENTRANT) || flags & MB_DISCOVERS || s->options->check_repro) return false;
+    return flags & MB_SLOW_START || (flags & (MB_GPU_MAY | MB_GPU_MUST) && !strcmp(s->device, "cuda"));
+}
+
 int build_step_start(struct build_step *bs, struct err *e) {
     struct session *s = bs->build->session;
     const struct step *step = &s->graph.steps[bs->step];
@@ -142,7 +150,7 @@ int build_step_start(struct build_step *bs, struct err *e) {
         .output_count = step->output_count, .temp_folder = arena_printf(&bs->arena, "%s/tmp", bs->folder),
         .checkpoint_folder = bs->checkpoint, .device = s->device, .cpus = bs->cpu, .memory = step->resources.mem,
         .env = env_pairs(bs), .timeout_ms = step->timeout_ms, .log_path = bs->log, .tag = bs,
-        .network = step->network, .may_read = readable_paths(bs), .makeflags = jobserver_makeflags(s->jobserver)};
+        .network = step->network, .may_read = readable_paths(bs), .warm = served_warm(s, step), .makeflags = jobserver_makeflags(s->jobserver)};
     jobserver_descriptors(s->jobserver, request.jobserver);
     if (sandbox_parse_mode(s->options->sandbox, &request.sandbox, e)) return -1;
     return worker_start(s->workers, &request, &bs->run, e);

@@ -56,6 +56,7 @@ static void gpus(void) {
     if (d) closedir(d);
     line("gpu", count > 0, count ? "%d" : "none: steps compute on the processor", count);
     line("cuda", HAVE_CUDA, HAVE_CUDA ? "built in" : "this mbuild was built without it (./configure --with-cuda=DIR)");
+    if (HAVE_CUDA && count) line("warm processes", true, "steps on a GPU that may run again share one, so its context is made once a build");
 }
 
 /* What --sandbox can rely on. */

@@ -34,4 +34,8 @@ struct sandbox_rules {
  * under SANDBOX_REQUIRE that ends the step. */
 int sandbox_enter(struct sandbox *s, const struct sandbox_rules *r, struct err *e);
 
+/* Confines the calling thread of a process that has entered already, and what it starts, further: to these files. Others of its threads stay
+ * as they were. */
+int sandbox_narrow(struct sandbox *s, const struct sandbox_rules *r, struct err *e);
+
 #endif

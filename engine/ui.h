@@ -46,6 +46,7 @@ struct ui_finish {
     const char *metrics;     /* JSON object or NULL: shown in short after a built step ("accuracy 0.9722") */
     const char *message, *tail, *log, *again; /* of a failure; tail may have several lines */
     uint64_t peak_bytes;
+    uint32_t warm;           /* which step of a warm process it was, from 1; 0: it had a process of its own */
 };
 void ui_step_finished(struct ui *u, const struct ui_finish *f);
 

@@ -130,6 +130,7 @@ static void step_finished(struct ui *u, struct ui_step *s, const struct ui_finis
     add_string(b, "status", ui_status_name(f->status));
     add_seconds(b, "seconds", f->seconds);
     if (f->peak_bytes) add_count(b, "peak_bytes", f->peak_bytes);
+    if (f->warm) add_count(b, "warm", f->warm);
     add_string(b, "reason", f->reason);
     add_object(b, "metrics", f->metrics);
     add_string(b, "message", f->message);

@@ -179,6 +179,7 @@ static void step_finished(struct ui *u, struct ui_step *s, const struct ui_finis
     name(&l, f->step, f->what);
     if (f->seconds > 0) buf_addf(&l.text, " in %s", ui_seconds(f->seconds, took));
     if (o->verbose && f->peak_bytes) buf_addf(&l.text, ", %s", ui_bytes(f->peak_bytes, peak));
+    if (o->verbose && f->warm > 1) buf_adds(&l.text, ", in a warm process");
     struct buf more = {0};
     if (f->status == UI_BUILT) ui_add_metrics(&more, f->metrics);
     if (f->reason) ui_clean(&more, f->reason, true);

@@ -161,6 +161,7 @@ static void step_finished(struct ui *u, struct ui_step *s, const struct ui_finis
     if (!s) buf_adds(&b, ",\"s\":\"p\"");
     buf_addf(&b, ",\"args\":{\"status\":\"%s\"", ui_status_name(f->status));
     if (f->peak_bytes) buf_addf(&b, ",\"peak_bytes\":%llu", (unsigned long long)f->peak_bytes);
+    if (f->warm) buf_addf(&b, ",\"warm\":%u", f->warm);
     if (f->message) {
         buf_adds(&b, ",\"message\":");
         value_write_string(f->message, &b);

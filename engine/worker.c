@@ -160,7 +160,7 @@ int worker_start(struct workers *w, const struct worker_request *q, struct worke
     worker_request_write(q, &r->out);
     int status = open_ways(r, theirs, e);
     if (!status) flush_out(r);
-    struct worker_order o = {.kind = ORDER_RUN, .id = r->id, .argument = r->end.confined, .fd_count = 2,
+    struct worker_order o = {.kind = ORDER_RUN, .id = r->id, .argument = r->end.confined, .fd_count = 2, .warm = q->warm ? template_class(t, q) : 0,
                              .fds = {theirs[0], theirs[1], q->jobserver[0], q->jobserver[1]}};
     if (q->jobserver[0] != q->jobserver[1]) o.fd_count = 4;
     if (!status) status = template_order(t, &o, e);
@@ -300,6 +300,7 @@ static void run_finish(struct worker_run *r, event_handler handle, void *ctx) {
     ev.result.user_seconds = r->user_seconds;
     ev.result.system_seconds = r->system_seconds;
     ev.result.peak_bytes = r->end.peak_bytes;
+    ev.result.warm = r->warm;
     if (r->previous) r->previous->next = r->next;
     else w->runs = r->next;
     if (r->next) r->next->previous = r->previous;

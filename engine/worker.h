@@ -59,6 +59,7 @@ struct worker_request {
     enum sandbox_mode sandbox;      /* around WORKER_RUN: inputs are read, outputs and the two folders written, no more; see sandbox.h */
     bool network;                   /* the rule allows it */
     const char *const *may_read;    /* paths besides the inputs, then NULL; or NULL */
+    bool warm;                      /* WORKER_RUN: a process may serve it that served others like it, and stays for the next */
     const char *makeflags;          /* MAKEFLAGS, or NULL */
     int jobserver[2];               /* descriptors that it speaks of, which the step gets under the same numbers; equal: none */
     const char *log_path;           /* made, with its folder, when the first byte is written; NULL: discard. Cut at 64 MiB with a note */
@@ -76,6 +77,7 @@ struct worker_result {
     bool logged;            /* log_path was made */
     double seconds, user_seconds, system_seconds;
     uint64_t peak_bytes;
+    uint32_t warm;          /* which step of a warm process it was, from 1; 0: it had a process of its own */
 };
 
 /* What workers_poll reports. Strings live until the handler returns. */
@@ -98,6 +100,8 @@ int worker_start(struct workers *w, const struct worker_request *r, struct worke
 
 /* Readable (poll, epoll) when workers_poll has something to do. */
 int workers_fd(struct workers *w);
+/* Ends the warm processes that are idle: they hold memory, on a GPU too. */
+void workers_cool(struct workers *w);
 /* Milliseconds until a timeout or grace period ends, or -1: the longest that a caller may sleep. */
 int workers_wait_ms(struct workers *w);
 /* Handles what is there, without waiting. */

@@ -39,6 +39,8 @@ struct worker_template {
     bool ended;             /* the spawner said so: the whole tree below it is gone */
     int wait_status;
     bool retired;           /* nothing new runs in it */
+    char **classes;         /* of its warm processes; a class's number is its place, from 1 */
+    uint32_t class_count, class_cap;
 };
 
 struct worker_run {
@@ -54,7 +56,7 @@ struct worker_run {
     char *said_text, *protocol;
     bool ended, said;
     double seconds, user_seconds, system_seconds;
-    uint32_t reports;
+    uint32_t reports, warm;
     int64_t started_ns, timeout_at_ns, kill_at_ns; /* 0: never */
     bool asks, answered;    /* it waits for its lineage */
 };
@@ -85,6 +87,8 @@ void spawner_read(struct workers *w);
 /* The template for a plugin as it is on disk now, new or old. */
 int template_for(struct workers *w, const char *plugin_path, struct worker_template **out, struct err *e);
 void template_read(struct worker_template *t);
+/* The number of the class that a run belongs to, new or old. */
+uint32_t template_class(struct worker_template *t, const struct worker_request *r);
 /* A template that is gone is no error here: what it said before, or how it ended, will tell. */
 int template_order(struct worker_template *t, const struct worker_order *o, struct err *e);
 void template_end(struct worker_template *t); /* kills it, with what runs in it */

@@ -422,6 +422,7 @@ static int listen_for_stops(bool command, struct err *e) {
 }
 
 static int prepare(struct mb_run *run, const struct mb_plugin *p, const struct worker_request *r, int socket, struct err *e) {
+    stopping = 0;
     run->plugin = p;
     run->request = r;
     run->socket = socket;
@@ -447,7 +448,20 @@ static int call_hook(struct mb_run *run, const struct mb_step *s, const char **m
     return MB_FAILED;
 }
 
-void host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket) {
+static void release(struct mb_run *run) {
+    pthread_mutex_unlock(&run->lock);
+    pthread_mutex_destroy(&run->lock);
+    pthread_mutex_destroy(&run->asking);
+    for (size_t i = 0; i < run->metric_count; i++) free(run->metrics[i].name);
+    free(run->progress_text);
+    free(run->failure);
+    buf_free(&run->out);
+    buf_free(&run->in);
+    arena_free(&run->arena);
+    free(run);
+}
+
+bool host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket) {
     struct mb_run *run = mem_alloc(sizeof *run);
     struct mb_step s;
     struct err e;
@@ -457,7 +471,7 @@ void host_run_step(const struct mb_plugin *p, const struct worker_request *r, in
     if (!status && !found) status = err_set(&e, "the plugin has no step \"%s\"", r->step);
     if (status) {
         send_result(run, MB_FAILED, e.text);
-        return;
+        return false;
     }
     const char *missing = NULL;
     run->what = "step";
@@ -474,6 +488,8 @@ void host_run_step(const struct mb_plugin *p, const struct worker_request *r, in
     else e.text[0] = 0;
     bool known = status == MB_OK || status == MB_FAILED || status == MB_CANCELLED;
     send_result(run, known ? status : MB_FAILED, *e.text ? e.text : status == MB_FAILED ? run->failure : NULL);
+    if (status == MB_OK && r->warm) release(run); /* elsewhere threads that still run wait for its lock until the process ends */
+    return status == MB_OK;
 }
 
 int host_run_command(const struct mb_plugin *p, const struct mb_command *c, const struct worker_request *r, int argc, char **argv) {

@@ -5,6 +5,7 @@
  *     worker_result.c    what became of a step, in words
  *     worker_spawner.c   the spawner and the templates: processes that fork others and see them end
  *     worker_step.c      a step's process: its surroundings, then its code
+ *     worker_warm*.c     processes that serve one step after another; see worker_warm.h
  *     worker_host.c      the host table that a plugin calls, worker_params.c its parameters
  *     worker_describe.c  loading a plugin and checking what it says of itself
  *     worker_command.c   a plugin's subcommand in the foreground
@@ -25,12 +26,14 @@ enum order_kind {
     ORDER_END,      /* to the spawner: kill template `id` */
     ORDER_DESCRIBE, /* to a template */
     ORDER_RUN,      /* to a template: fork run `id`; its socket, its log, and two descriptors of a jobserver or none */
-    ORDER_SIGNAL    /* to a template: signal `argument` to the group of run `id` */
+    ORDER_SIGNAL,   /* to a template: signal `argument` to the group of run `id` */
+    ORDER_COOL      /* to a template: end the warm processes that are idle */
 };
 #define ORDER_FDS 4
 struct worker_order {
     uint32_t kind, id;
     int32_t argument;    /* ORDER_SIGNAL: the signal; ORDER_RUN: 1 if the step is to be in a sandbox */
+    uint32_t warm;       /* ORDER_RUN: its class if it may share a process with others, or 0 */
     int32_t fd_count;
     int fds[ORDER_FDS]; /* after receiving: the receiver's, or -1 */
 };
@@ -61,6 +64,16 @@ struct step_start {
     struct sandbox *sandbox; /* NULL: the kernel has none, or this step wants none */
 };
 _Noreturn void step_main(const struct step_start *s);
+/* Its parts, of which warm processes are made too. */
+void step_begin(const struct step_start *s); /* sees to its end */
+void step_receive(int socket, struct worker_request *r, struct arena *a);
+int step_set_environment(const struct worker_request *r, struct err *e);
+int step_limit_memory(const struct worker_request *r, struct err *e);
+struct sandbox_rules step_sandbox_rules(const struct step_start *s, const struct worker_request *r, bool wide, struct arena *a);
+/* Gives the step 0 from nowhere, 1 and 2 into its log, a jobserver's two under the numbers that MAKEFLAGS names, and behind all of these
+ * its socket and *other (unless NULL), and closes everything else. Programs that it executes inherit all but these two. */
+int step_arrange_descriptors(const struct step_start *s, const struct worker_request *r, int *socket, int *other, struct err *e);
+int step_report_failure(int socket, const char *text); /* an exit status */
 /* What signals do by themselves; in the template, so that its steps, which inherit it, needn't. */
 void step_reset_signals(void);
 /* Leaves of the environment what every step may see. */
@@ -79,8 +92,8 @@ bool plugin_param_at(const struct mb_plugin *p, const struct mb_param *params, s
 
 /* -- worker_host.c */
 
-/* Runs a hook and says what came of it on `socket`. */
-void host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket);
+/* Runs a hook and says what came of it on `socket`; true if all is well. */
+bool host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket);
 /* Runs a subcommand; returns its exit status. */
 int host_run_command(const struct mb_plugin *p, const struct mb_command *c, const struct worker_request *r, int argc, char **argv);
 

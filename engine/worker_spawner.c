@@ -8,7 +8,7 @@
  * that. They are sessions of their own, so Ctrl-C reaches the engine alone, which ends steps in good order.
  */
 #include "sys.h"
-#include "worker_private.h"
+#include "worker_warm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -174,8 +174,10 @@ struct template_run {
     uint32_t id;
     pid_t pid;
     bool ended;           /* its main process; what it left behind may still be dying */
+    uint32_t turn;        /* of a warm process, from 1; 0: a process of its own */
     int wait_status;
-    struct rusage usage;
+    double user_seconds, system_seconds;
+    uint64_t peak_bytes;
     int64_t started_ns, ended_ns;
     uint64_t started_ticks; /* since the machine started, as in /proc/PID/stat */
 };
@@ -188,6 +190,7 @@ struct template {
     bool prepared;
     struct template_run *runs;
     uint32_t count, cap;
+    struct warm_pool warm;
     struct buf out;
 };
 
@@ -227,9 +230,10 @@ static void say_ended(struct template *t, const struct template_run *r) {
     message_add_number(&t->out, r->id);
     message_add_number(&t->out, (uint64_t)(unsigned)r->wait_status);
     message_add_real(&t->out, (double)(r->ended_ns - r->started_ns) / 1e9);
-    message_add_real(&t->out, seconds_of(r->usage.ru_utime));
-    message_add_real(&t->out, seconds_of(r->usage.ru_stime));
-    message_add_number(&t->out, (uint64_t)r->usage.ru_maxrss * 1024);
+    message_add_real(&t->out, r->user_seconds);
+    message_add_real(&t->out, r->system_seconds);
+    message_add_number(&t->out, r->peak_bytes);
+    message_add_number(&t->out, r->turn);
     message_end(&t->out, begun);
     say(t);
 }
@@ -258,7 +262,7 @@ static void sweep(struct template *t) {
     for (uint32_t i = 0; i < t->count; i++) unclean[i] = t->runs[i].ended && !kill(-t->runs[i].pid, SIGKILL);
     for (size_t i = 0; i < count; i++) {
         struct template_run *own = run_of(t, list[i]);
-        if (own && !own->ended) continue;
+        if ((own && !own->ended) || warm_find(&t->warm, list[i])) continue;
         struct template_run *owner = run_of(t, getsid(list[i]));
         if (owner ? !owner->ended : may_be_wanted(t, list[i])) continue;
         kill(list[i], SIGKILL);
@@ -281,20 +285,49 @@ static bool any_ended(const struct template *t) {
     return false;
 }
 
+/* Runs of warm processes that say that they are done with them: nothing is left of these. */
+static void take_notes(struct template *t) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < t->count; i++) {
+        struct template_run r = t->runs[i];
+        struct warm_process *w = r.turn && !r.ended ? warm_find(&t->warm, r.pid) : NULL;
+        struct warm_note note;
+        if (!w || !warm_done(w, &note)) {
+            t->runs[kept++] = r;
+            continue;
+        }
+        r.user_seconds = note.user_seconds;
+        r.system_seconds = note.system_seconds;
+        r.peak_bytes = note.peak_bytes;
+        r.ended_ns = sys_now_ns();
+        say_ended(t, &r);
+    }
+    t->count = kept;
+}
+
+static void run_ended(struct template *t, struct template_run *r, int wait_status, const struct rusage *usage) {
+    const struct warm_process *w = warm_find(&t->warm, r->pid);
+    r->ended = true;
+    r->wait_status = wait_status;
+    r->user_seconds = seconds_of(usage->ru_utime) - (w ? w->user_seconds : 0); /* what steps before it used isn't its own */
+    r->system_seconds = seconds_of(usage->ru_stime) - (w ? w->system_seconds : 0);
+    r->peak_bytes = (uint64_t)usage->ru_maxrss * 1024;
+    r->ended_ns = sys_now_ns();
+}
+
 static void reap(struct template *t) {
     siginfo_t info;
     for (;;) {
         info.si_pid = 0;
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) || !info.si_pid) break;
+        take_notes(t); /* it may have ended after its step */
         struct template_run *r = run_of(t, info.si_pid);
         if (r) kill(-r->pid, SIGKILL); /* while its number is still its own */
         struct rusage usage;
         int status;
-        if (wait4(info.si_pid, &status, WNOHANG, &usage) != info.si_pid || !r) continue;
-        r->ended = true;
-        r->wait_status = status;
-        r->usage = usage;
-        r->ended_ns = sys_now_ns();
+        if (wait4(info.si_pid, &status, WNOHANG, &usage) != info.si_pid) continue;
+        if (r) run_ended(t, r, status, &usage);
+        warm_forget(&t->warm, info.si_pid);
     }
     if (any_ended(t)) sweep(t);
 }
@@ -316,7 +349,9 @@ static void start_run(struct template *t, const struct worker_order *o) {
     s.sandbox = o->argument ? t->sandbox : NULL;
     memcpy(s.fds, o->fds, sizeof s.fds);
     struct template_run r = {.id = o->id, .started_ns = sys_now_ns(), .started_ticks = now_ticks()};
-    r.pid = fork();
+    struct warm_process *w = o->warm ? warm_start(&t->warm, o, &s) : NULL;
+    r.turn = w ? w->turns : 0;
+    r.pid = w ? w->pid : fork();
     if (!r.pid) step_main(&s);
     int error = errno;
     close_fds(o);
@@ -351,6 +386,7 @@ static bool obey(struct template *t) {
     if (o.kind == ORDER_RUN) start_run(t, &o);
     else if (o.kind == ORDER_SIGNAL) signal_run(t, o.id, o.argument);
     else if (o.kind == ORDER_DESCRIBE) describe(t);
+    else if (o.kind == ORDER_COOL) warm_cool(&t->warm);
     return true;
 }
 
@@ -391,8 +427,9 @@ static _Noreturn void template_main(int control, int output, pid_t parent) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     bool goes_on = getppid() == parent;
     while (goes_on) {
-        struct pollfd fds[] = {{.fd = t.control, .events = POLLIN}, {.fd = t.signals, .events = POLLIN}};
-        if (poll(fds, 2, any_ended(&t) ? 5 : -1) < 0 && errno != EINTR) break;
+        struct pollfd fds[2 + WARM_MOST] = {{.fd = t.control, .events = POLLIN}, {.fd = t.signals, .events = POLLIN}};
+        if (poll(fds, 2 + warm_poll(&t.warm, fds + 2), any_ended(&t) ? 5 : -1) < 0 && errno != EINTR) break;
+        if (t.warm.count) take_notes(&t);
         if (fds[1].revents) goes_on = !read_signals(t.signals);
         if (fds[1].revents || any_ended(&t)) reap(&t);
         if (goes_on && fds[0].revents) goes_on = obey(&t);

@@ -58,7 +58,7 @@ static int set_variable(const char *name, const char *value) {
     return value ? setenv(name, value, 1) : unsetenv(name);
 }
 
-static int set_environment(const struct worker_request *r, struct err *e) {
+int step_set_environment(const struct worker_request *r, struct err *e) {
     char threads[16], temp[4096];
     snprintf(threads, sizeof threads, "%d", r->cpus > 0 ? r->cpus : 1);
     bool failed = set_variable("OMP_NUM_THREADS", threads) || set_variable("OPENBLAS_NUM_THREADS", threads);
@@ -78,24 +78,26 @@ static int set_environment(const struct worker_request *r, struct err *e) {
 
 /* -- descriptors */
 
-/* Gives the step 0 from nowhere, 1 and 2 into its log, a jobserver's two under the numbers that MAKEFLAGS names, and behind all of these
- * its socket, and closes everything else. Programs that it executes inherit all but the socket. */
-static int arrange_descriptors(const struct step_start *s, const struct worker_request *r, int *socket, struct err *e) {
+int step_arrange_descriptors(const struct step_start *s, const struct worker_request *r, int *socket, int *other, struct err *e) {
     bool jobserver = r->jobserver[0] != r->jobserver[1] && s->fds[3] >= 0;
-    int base = 3, moved[ORDER_FDS];
+    int base = 3, moved[ORDER_FDS], last;
     for (int i = 0; jobserver && i < 2; i++)
         if (r->jobserver[i] >= base) base = r->jobserver[i] + 1;
     for (int i = 0; i < (jobserver ? 4 : 2); i++) {
         moved[i] = fcntl(s->fds[i], F_DUPFD_CLOEXEC, base);
         if (moved[i] < 0) return err_errno(e, "cannot move a descriptor");
     }
+    if (other && (*other = fcntl(*other, F_DUPFD_CLOEXEC, base)) < 0) return err_errno(e, "cannot move a descriptor");
     close_range(0, (unsigned)base - 1, 0);
     if (open("/dev/null", O_RDONLY)) return err_errno(e, "cannot open /dev/null");
     bool failed = dup2(moved[1], 1) < 0 || dup2(moved[1], 2) < 0;
     for (int i = 0; jobserver && i < 2; i++) failed |= dup2(moved[2 + i], r->jobserver[i]) < 0;
     if (!failed && moved[0] != base) failed = dup3(moved[0], base, O_CLOEXEC) < 0;
     *socket = failed ? moved[0] : base;
-    if (failed || close_range((unsigned)base + 1, ~0u, 0)) return err_errno(e, "cannot set the descriptors");
+    last = *socket;
+    if (other && !failed && *other != base + 1) failed = dup3(*other, base + 1, O_CLOEXEC) < 0;
+    if (other && !failed) last = *other = base + 1;
+    if (failed || close_range((unsigned)last + 1, ~0u, 0)) return err_errno(e, "cannot set the descriptors");
     return 0;
 }
 
@@ -113,13 +115,14 @@ static uint64_t data_bytes(void) {
 
 /* RLIMIT_DATA counts private memory that can be written, and neither files that are mapped nor address space that is only reserved. A CUDA
  * context reserves more than there is, so a step on a GPU has no limit. */
-static int limit_memory(const struct worker_request *r, struct err *e) {
+int step_limit_memory(const struct worker_request *r, struct err *e) {
     struct rlimit limit;
-    if (SHADOW_MEMORY || !r->memory || (r->device && !strcmp(r->device, "cuda"))) return 0;
+    if (SHADOW_MEMORY || (!r->memory && !r->warm) || (r->device && !strcmp(r->device, "cuda"))) return 0;
     if (getrlimit(RLIMIT_DATA, &limit)) return err_errno(e, "cannot read the memory limit");
-    uint64_t most = r->memory + data_bytes();
+    uint64_t most = r->memory ? r->memory + data_bytes() : limit.rlim_max;
     if (limit.rlim_max != RLIM_INFINITY && most > limit.rlim_max) most = limit.rlim_max;
-    limit.rlim_cur = limit.rlim_max = most;
+    limit.rlim_cur = most;
+    if (!r->warm) limit.rlim_max = most; /* the next step of a warm process has another */
     return setrlimit(RLIMIT_DATA, &limit) ? err_errno(e, "cannot limit the memory") : 0;
 }
 
@@ -158,29 +161,35 @@ static const char **list_folders(const struct worker_request *r, struct arena *a
 }
 
 /* Reads: the inputs, and what stands already in a folder that the step adds to. Writes: the private folder, which outputs and temporary
- * files lie in, and the checkpoint. */
-static int enter_sandbox(const struct step_start *s, const struct worker_request *r, struct arena *a, struct err *e) {
+ * files lie in, and the checkpoint. `wide`: what a process needs that serves others like it. */
+struct sandbox_rules step_sandbox_rules(const struct step_start *s, const struct worker_request *r, bool wide, struct arena *a) {
     size_t more = 0, reads = 0, writes = 0;
-    if (r->hook != WORKER_RUN || r->sandbox == SANDBOX_OFF) return 0;
     while (r->may_read && r->may_read[more]) more++;
-    const char **read = arena_alloc(a, (r->input_count + r->output_count + more + 2) * sizeof *read);
+    const char **read = arena_alloc(a, (r->input_count + r->output_count + more + 3) * sizeof *read);
     const char **write = arena_alloc(a, 4 * sizeof *write);
     read[reads++] = s->plugin_path;
+    if (wide) read[reads++] = ".";
     for (uint32_t i = 0; i < r->input_count; i++) read[reads++] = r->inputs[i].path;
     for (size_t i = 0; i < more; i++) read[reads++] = r->may_read[i];
     for (uint32_t i = 0; i < r->output_count; i++) {
         if (r->outputs[i].name && role_adds(s->plugin, r->step, r->outputs[i].role)) read[reads++] = r->outputs[i].name;
     }
-    if (r->temp_folder) write[writes++] = folder_of(r->temp_folder, a);
-    if (r->checkpoint_folder) write[writes++] = r->checkpoint_folder;
+    const char *folders[] = {r->temp_folder ? folder_of(r->temp_folder, a) : NULL, r->checkpoint_folder};
+    for (size_t i = 0; i < 2; i++)
+        if (folders[i]) write[writes++] = wide ? folder_of(folders[i], a) : folders[i];
     const char *fifo = r->makeflags ? strstr(r->makeflags, "--jobserver-auth=fifo:") : NULL;
     if (fifo) {
         fifo += strlen("--jobserver-auth=fifo:");
         write[writes++] = arena_strndup(a, fifo, strcspn(fifo, " "));
     }
-    struct sandbox_rules rules = {.read = read, .write = write, .list = list_folders(r, a), .network = r->network,
+    return (struct sandbox_rules){.read = read, .write = write, .list = list_folders(r, a), .network = r->network,
                                   .read_all = step_flags(s->plugin, r->step) & MB_DISCOVERS,
                                   .gpu = r->device && !strcmp(r->device, "cuda")};
+}
+
+static int enter_sandbox(const struct step_start *s, const struct worker_request *r, struct arena *a, struct err *e) {
+    if (r->hook != WORKER_RUN || r->sandbox == SANDBOX_OFF) return 0;
+    struct sandbox_rules rules = step_sandbox_rules(s, r, false, a);
     return sandbox_enter(s->sandbox, &rules, e) && r->sandbox == SANDBOX_REQUIRE ? -1 : 0;
 }
 
@@ -192,7 +201,7 @@ void step_reset_signals(void) {
     for (int n = 1; n < NSIG; n++) sigaction(n, &standard, NULL); /* some can't be set: those can't have been changed either */
 }
 
-static int report_failure(int socket, const char *text) {
+int step_report_failure(int socket, const char *text) {
     struct buf out = {0};
     size_t begun = message_begin(&out, MESSAGE_RESULT);
     message_add_number(&out, MB_FAILED);
@@ -201,26 +210,35 @@ static int report_failure(int socket, const char *text) {
     return worker_send_all(socket, out.data, out.len) ? 0 : 1;
 }
 
-_Noreturn void step_main(const struct step_start *s) {
-    int socket = s->fds[0];
-    size_t used;
-    struct buf in = {0};
-    struct message m;
-    struct arena a = {0};
-    struct worker_request r;
-    struct err e;
+void step_begin(const struct step_start *s) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != s->parent) _exit(1); /* the template ended before the line above */
     setsid();
+}
+
+void step_receive(int socket, struct worker_request *r, struct arena *a) {
+    size_t used;
+    struct buf in = {0};
+    struct message m;
+    struct err e;
     int got = worker_receive(socket, &in, &used, &m, &e);
     if (!got) _exit(1); /* the engine is gone */
-    if (got < 0 || worker_request_read(&m, &a, &r, &e)) _exit(report_failure(socket, e.text));
+    if (got < 0 || worker_request_read(&m, a, r, &e)) _exit(step_report_failure(socket, e.text));
     char name[16];
-    snprintf(name, sizeof name, "%s", r.label ? r.label : r.step);
+    snprintf(name, sizeof name, "%s", r->label ? r->label : r->step);
     prctl(PR_SET_NAME, name);
     buf_free(&in);
-    if (set_environment(&r, &e) || limit_memory(&r, &e) || enter_sandbox(s, &r, &a, &e) || arrange_descriptors(s, &r, &socket, &e))
-        _exit(report_failure(socket, e.text));
+}
+
+_Noreturn void step_main(const struct step_start *s) {
+    int socket = s->fds[0];
+    struct arena a = {0};
+    struct worker_request r;
+    struct err e;
+    step_begin(s);
+    step_receive(socket, &r, &a);
+    if (step_set_environment(&r, &e) || step_limit_memory(&r, &e) || enter_sandbox(s, &r, &a, &e) || step_arrange_descriptors(s, &r, &socket, NULL, &e))
+        _exit(step_report_failure(socket, e.text));
     host_run_step(s->plugin, &r, socket); /* unblocks signals once the handler is set */
     _exit(0); /* no destructors, no leak checks: what a plugin leaves behind goes with its process */
 }

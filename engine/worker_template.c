@@ -1,5 +1,6 @@
 /* worker_template.c: the engine's side of the spawner and the templates: which there are, what they say, how they end. */
 #include "worker_engine.h"
+#include "worker_warm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,6 +49,8 @@ void template_free(struct worker_template *t) {
     source_close(&t->control);
     if (t->output >= 0) close(t->output);
     buf_free(&t->in);
+    for (uint32_t i = 0; i < t->class_count; i++) free(t->classes[i]);
+    free(t->classes);
     free(t->path);
     free(t->failed);
     free(t->descriptor);
@@ -116,6 +119,18 @@ int template_for(struct workers *w, const char *path, struct worker_template **o
     return template_open(w, path, &st, out, e);
 }
 
+uint32_t template_class(struct worker_template *t, const struct worker_request *r) {
+    char *class = warm_class(r);
+    for (uint32_t i = 0; i < t->class_count; i++) {
+        if (strcmp(t->classes[i], class)) continue;
+        free(class);
+        return i + 1;
+    }
+    t->classes = mem_grow(t->classes, &t->class_cap, t->class_count + 1, sizeof *t->classes);
+    t->classes[t->class_count++] = class;
+    return t->class_count;
+}
+
 static struct worker_run *run_by_id(struct workers *w, uint64_t id) {
     for (struct worker_run *r = w->runs; r; r = r->next)
         if (r->id == id) return r;
@@ -145,6 +160,7 @@ static void template_message(struct worker_template *t, struct message *m) {
         r->user_seconds = message_real(m);
         r->system_seconds = message_real(m);
         r->end.peak_bytes = message_number(m);
+        r->warm = (uint32_t)message_number(m);
     } else {
         m->wrong = "has an unknown type";
     }
@@ -154,6 +170,12 @@ void template_end(struct worker_template *t) {
     struct err ignored; /* without a spawner it ends by itself */
     t->retired = true;
     order_spawner(t->workers, &(struct worker_order){.kind = ORDER_END, .id = t->id}, &ignored);
+}
+
+void workers_cool(struct workers *w) {
+    struct err ignored; /* one that is gone has none */
+    for (struct worker_template *t = w->templates; t; t = t->next)
+        if (t->class_count) template_order(t, &(struct worker_order){.kind = ORDER_COOL}, &ignored);
 }
 
 void template_read(struct worker_template *t) {

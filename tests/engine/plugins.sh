@@ -78,7 +78,7 @@ test_another_abi_is_told_with_the_file() {
     plugin_with ""
     change p.c 's/MB_PLUGIN_HEAD,/MB_PLUGIN_HEAD, .abi_major = 7,/'
     try
-    expect_fail 2 "build/p.so" "ABI 7.0" "ABI 1.0"
+    expect_fail 2 "build/p.so" "ABI 7.1" "ABI 1.1"
 }
 
 test_a_missing_symbol_is_told_with_the_file() {

@@ -170,7 +170,7 @@ command "slow" { cmd = "echo \$\$ > $PWD/pid; sleep \$(cat $PWD/time); echo done
 LUA
     echo 100 >time
     start --sandbox=off
-    await 'step_started.*slow'
+    await 'step_finished.*quick'
     for ((i = 0; i < 200; i++)); do [[ -s pid ]] && break; sleep 0.02; done
     kill -INT $pid
     finish
