@@ -24,6 +24,7 @@ struct mbk {
     const struct mbk_backend *backend;
     void *state;            /* the backend's own */
     size_t memory;          /* bytes taken from the device: the backend counts */
+    struct mbk_varying varying; /* of mbk_vary */
     char description[128];  /* written by the backend's open */
     char error[512];
 };
@@ -66,9 +67,10 @@ struct mbk_backend {
     int (*read)(struct mbk *k, void *to_host, const void *from, size_t bytes);
     int (*copy)(struct mbk *k, void *to, const void *from, size_t bytes);
     int (*zero)(struct mbk *k, void *to, size_t bytes);
-    int (*capture_begin)(struct mbk *k);         /* these four: NULL where calls are not recorded */
+    int (*capture_begin)(struct mbk *k);         /* these five: NULL where calls are not recorded */
     int (*capture_end)(struct mbk *k, void **graph);
     int (*replay)(struct mbk *k, void *graph);
+    int (*vary)(struct mbk *k);                  /* k->varying is new; without this entry it has gone into the arguments that arrive */
     void (*graph_free)(struct mbk *k, void *graph);
 
     /* -- Products. */

@@ -14,6 +14,8 @@
 
 extern const struct mbk_backend mbk_cpu_backend;
 
+static const struct mbk_varying nothing_varied = { .scale = 1, .lr = 1 };
+
 /* -- Backends. */
 
 static pthread_once_t cuda_once = PTHREAD_ONCE_INIT;
@@ -91,6 +93,7 @@ int mbk_open(const char *device, const struct mbk_options *options, struct mbk *
         return -1;
     }
     k->backend = backend;
+    k->varying = nothing_varied;
     if (backend->open(k, index, options ? options : &none)) {
         snprintf(message, message_size, "%s", k->error);
         free(k);
@@ -196,9 +199,15 @@ size_t mbk_memory_used(const struct mbk *k)
 
 /* -- Recorded work. */
 
+int mbk_records(const struct mbk *k)
+{
+    const char *wish = getenv("MBK_GRAPHS");
+    return k->backend->capture_begin && !(wish && strcmp(wish, "0") == 0);
+}
+
 int mbk_capture_begin(struct mbk *k)
 {
-    return k->backend->capture_begin ? k->backend->capture_begin(k) : 1;
+    return mbk_records(k) ? k->backend->capture_begin(k) : 1;
 }
 
 int mbk_capture_end(struct mbk *k, void **graph)
@@ -216,4 +225,19 @@ void mbk_graph_free(struct mbk *k, void *graph)
 {
     if (graph && k->backend->graph_free)
         k->backend->graph_free(k, graph);
+}
+
+int mbk_vary(struct mbk *k, const struct mbk_varying *v)
+{
+    const struct mbk_varying before = k->varying;
+    k->varying = v ? *v : nothing_varied;
+    if (!k->backend->vary || k->backend->vary(k) == 0)
+        return 0;
+    k->varying = before;
+    return -1;
+}
+
+const struct mbk_varying *mbk_varied(const struct mbk *k)
+{
+    return k->backend->vary ? &nothing_varied : &k->varying;
 }

@@ -27,6 +27,9 @@ int mbk_mismatch(struct mbk *k, const char *operation, const char *a_name, const
 
 int mbk_check_activation(struct mbk *k, const char *operation, enum mbk_activation f);
 
+/* What goes into an operation's arguments here, because the backend doesn't look it up itself. */
+const struct mbk_varying *mbk_varied(const struct mbk *k);
+
 /* Calls the backend's entry, if it has one. */
 #define MBK_CALL(k, entry, ...) \
     ((k)->backend->entry ? (k)->backend->entry((k), __VA_ARGS__) \

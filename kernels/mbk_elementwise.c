@@ -68,6 +68,7 @@ int mbk_dropout(struct mbk *k, float rate, uint64_t seed, uint64_t offset, const
         return -1;
     if (!(rate >= 0 && rate < 1))
         return mbk_fail(k, "dropout: the rate %g is not in [0, 1)", (double)rate);
+    offset += mbk_varied(k)->offset;
     return mbk_count(y) == 0 ? 0 : MBK_CALL(k, dropout, rate, seed, offset, x, y);
 }
 
@@ -75,6 +76,7 @@ int mbk_random_normal(struct mbk *k, float mean, float deviation, uint64_t seed,
 {
     if (mbk_check(k, "random_normal", "x:f[...]", x))
         return -1;
+    offset += mbk_varied(k)->offset;
     return mbk_count(x) == 0 ? 0 : MBK_CALL(k, random_normal, mean, deviation, seed, offset, x);
 }
 
@@ -82,6 +84,7 @@ int mbk_random_uniform(struct mbk *k, float least, float most, uint64_t seed, ui
 {
     if (mbk_check(k, "random_uniform", "x:f[...]", x))
         return -1;
+    offset += mbk_varied(k)->offset;
     return mbk_count(x) == 0 ? 0 : MBK_CALL(k, random_uniform, least, most, seed, offset, x);
 }
 

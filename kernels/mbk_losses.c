@@ -17,6 +17,7 @@ int mbk_cross_entropy(struct mbk *k, const struct mbk_tensor *logits, const stru
         return -1;
     if (!(smoothing >= 0 && smoothing <= 1))
         return mbk_fail(k, "cross_entropy: the smoothing %g is not in [0, 1]", (double)smoothing);
+    scale *= mbk_varied(k)->scale;
     return mbk_count(losses) == 0 ? 0 : MBK_CALL(k, cross_entropy, logits, labels, smoothing, scale, losses, dlogits);
 }
 
@@ -27,6 +28,7 @@ int mbk_bce_with_logits(struct mbk *k, const struct mbk_tensor *logits, const st
                   dlogits) ||
         check_classes(k, "bce_with_logits", logits, losses))
         return -1;
+    scale *= mbk_varied(k)->scale;
     return mbk_count(losses) == 0 ? 0 : MBK_CALL(k, bce_with_logits, logits, targets, scale, losses, dlogits);
 }
 
@@ -36,6 +38,7 @@ int mbk_mse(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *
     if (mbk_check(k, "mse", "x:f[...,C] targets:F32[...,C] losses:F32[R] dx?:f[...,C]", x, targets, losses, dx) ||
         check_classes(k, "mse", x, losses))
         return -1;
+    scale *= mbk_varied(k)->scale;
     return mbk_count(losses) == 0 ? 0 : MBK_CALL(k, mse, x, targets, scale, losses, dx);
 }
 
@@ -51,6 +54,7 @@ int mbk_distillation(struct mbk *k, const struct mbk_tensor *student, const stru
                         (double)alpha);
     if (!labels && alpha != 1)
         return mbk_fail(k, "distillation: labels are missing, and alpha is %g, not 1", (double)alpha);
+    scale *= mbk_varied(k)->scale;
     return mbk_count(losses) == 0 ? 0 : MBK_CALL(k, distillation, student, teacher, labels, temperature, alpha, scale, losses, dstudent);
 }
 
@@ -61,5 +65,6 @@ int mbk_bpr(struct mbk *k, const struct mbk_tensor *positive, const struct mbk_t
     if (mbk_check(k, "bpr", "positive:f[...] negative:f[R] losses:F32[R] dpositive?:f[R] dnegative?:f[R]", positive, negative, losses,
                   dpositive, dnegative))
         return -1;
+    scale *= mbk_varied(k)->scale;
     return mbk_count(losses) == 0 ? 0 : MBK_CALL(k, bpr, positive, negative, scale, losses, dpositive, dnegative);
 }

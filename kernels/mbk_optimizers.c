@@ -32,17 +32,23 @@ int mbk_adam(struct mbk *k, const struct mbk_adam *o, struct mbk_parameter *para
 {
     if (check_parameters(k, "adam", parameters, count, 2) || mbk_check(k, "adam", "scale?:F32[]", o->scale))
         return -1;
-    if (o->step < 1 || !(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1))
-        return mbk_fail(k, "adam: step %lld must be 1 or more, and the betas %g and %g in [0, 1)", (long long)o->step, (double)o->beta1,
+    int64_t step = o->step + k->varying.step;
+    if (step < 1 || !(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1))
+        return mbk_fail(k, "adam: step %lld must be 1 or more, and the betas %g and %g in [0, 1)", (long long)step, (double)o->beta1,
                         (double)o->beta2);
-    return count == 0 ? 0 : MBK_CALL(k, adam, o, parameters, count);
+    struct mbk_adam varied = *o;
+    varied.lr *= mbk_varied(k)->lr;
+    varied.step += mbk_varied(k)->step;
+    return count == 0 ? 0 : MBK_CALL(k, adam, &varied, parameters, count);
 }
 
 int mbk_sgd(struct mbk *k, const struct mbk_sgd *o, struct mbk_parameter *parameters, int count)
 {
     if (check_parameters(k, "sgd", parameters, count, o->momentum != 0 ? 1 : 0) || mbk_check(k, "sgd", "scale?:F32[]", o->scale))
         return -1;
-    return count == 0 ? 0 : MBK_CALL(k, sgd, o, parameters, count);
+    struct mbk_sgd varied = *o;
+    varied.lr *= mbk_varied(k)->lr;
+    return count == 0 ? 0 : MBK_CALL(k, sgd, &varied, parameters, count);
 }
 
 int mbk_gradient_norm(struct mbk *k, const struct mbk_parameter *parameters, int count, float most, const struct mbk_tensor *norm,
@@ -69,5 +75,6 @@ int mbk_private_sum(struct mbk *k, const struct mbk_tensor *gradients, float mos
         return -1;
     if (!(most > 0) || !(noise >= 0))
         return mbk_fail(k, "private_sum: the norm %g must be above 0, and the noise %g not below", (double)most, (double)noise);
+    offset += mbk_varied(k)->offset;
     return mbk_count(sum) == 0 ? 0 : MBK_CALL(k, private_sum, gradients, most, noise, seed, offset, sum);
 }

@@ -44,6 +44,7 @@ static int check_attention(struct mbk *k, const char *operation, const struct mb
     if (!(a->dropout >= 0 && a->dropout < 1))
         return mbk_fail(k, "%s: the dropout %g is not in [0, 1)", operation, (double)a->dropout);
     *filled = *a;
+    filled->offset += mbk_varied(k)->offset;
     if (a->scale == 0)
         filled->scale = 1 / sqrtf((float)a->q->shape[3]);
     return 0;
@@ -90,5 +91,6 @@ int mbk_sample(struct mbk *k, const struct mbk_tensor *logits, float temperature
                         (double)top_p);
     if (mbk_count(ids) > 0 && mbk_row_length(logits) == 0)
         return mbk_mismatch(k, "sample", "logits", logits, "ids", ids, "there is nothing to draw from");
+    offset += mbk_varied(k)->offset;
     return mbk_count(ids) == 0 ? 0 : MBK_CALL(k, sample, logits, temperature, top_k, top_p, seed, offset, ids);
 }

@@ -79,11 +79,25 @@ int mbk_read(struct mbk *k, void *to_host, const void *from, size_t bytes); /* w
 int mbk_copy(struct mbk *k, const struct mbk_tensor *from, const struct mbk_tensor *to); /* same type and count */
 int mbk_zero(struct mbk *k, const struct mbk_tensor *t);
 size_t mbk_memory_used(const struct mbk *k);           /* bytes taken from the device, scratch included */
-/* A step's launches as one CUDA graph: begin, the calls, end; then replay as often as wanted. On the CPU begin returns 1: just call. */
+/* Recording: begin, the calls of a step, end; then replay as often as wanted, which costs the host one call (a CUDA graph). The calls are
+ * not carried out while they are recorded, and nothing may be allocated, written or read meanwhile: make the same calls once before, so that
+ * all they need is there. Addresses, shapes and numbers are those of the recording, but for what mbk_vary sets.
+ * mbk_records: whether the device records at all; the CPU doesn't, nor does any with MBK_GRAPHS=0 in the environment. mbk_capture_begin
+ * returns 1 there: just call. mbk_replay returns 1 if memory of the stream was freed since, to which the recording may point: record anew. */
+int mbk_records(const struct mbk *k);
 int mbk_capture_begin(struct mbk *k);
-int mbk_capture_end(struct mbk *k, void **graph);
+int mbk_capture_end(struct mbk *k, void **graph); /* ends it whatever happened; *graph is NULL on failure */
 int mbk_replay(struct mbk *k, void *graph);
 void mbk_graph_free(struct mbk *k, void *graph);
+/* What differs from one replay to the next, and is looked up when the work is done: operations that take a Philox offset add `offset` to
+ * theirs, losses multiply their `scale` by `scale`, optimizers their `lr` by `lr`, and Adam adds `step` to its step. Holds for all work behind
+ * it in the stream, recorded or not. NULL goes back to what a new stream has: 0, 0, 1, 1. */
+struct mbk_varying {
+    uint64_t offset;
+    int64_t step;
+    float scale, lr;
+};
+int mbk_vary(struct mbk *k, const struct mbk_varying *v);
 
 /* -- Products. */
 enum mbk_activation { MBK_NONE, MBK_RELU, MBK_GELU, MBK_GELU_TANH, MBK_SILU, MBK_TANH, MBK_SIGMOID };

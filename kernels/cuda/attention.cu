@@ -134,6 +134,7 @@ __global__ void __launch_bounds__(TILE_THREADS) attend_kernel(attention a, int64
     constexpr int I = Q / SIDE, J = K / SIDE;
     extern __shared__ __align__(16) char memory[];
     forward_tiles<Q, K, D> &m = *(forward_tiles<Q, K, D> *)memory;
+    begin(a);
     int column = threadIdx.x % SIDE, row = threadIdx.x / SIDE * I;
     int64_t first = (tiles - 1 - blockIdx.x % tiles) * Q, h = blockIdx.x / tiles % a.heads, b = blockIdx.x / tiles / a.heads;
     int64_t real = real_keys(a, b), last = first + Q < a.queries ? first + Q : a.queries;
@@ -225,6 +226,7 @@ __global__ void __launch_bounds__(TILE_THREADS) attend_backward_kernel(attention
     constexpr int I = F / SIDE, J = M / SIDE;
     extern __shared__ __align__(16) char memory[];
     backward_tiles<F, M, D> &m = *(backward_tiles<F, M, D> *)memory;
+    begin(a);
     int column = threadIdx.x % SIDE, row = threadIdx.x / SIDE * I;
     int64_t per_group = a.heads / a.groups, lines = KEYS ? a.groups : a.heads;
     int64_t first = blockIdx.x % tiles * F, line = blockIdx.x / tiles % lines, b = blockIdx.x / tiles / lines;
@@ -312,7 +314,7 @@ static int launch_backward(struct mbk *k, const attention &a)
                                     tiles);
 }
 
-static attention describe(const struct mbk_attention *o)
+static attention describe(struct mbk *k, const struct mbk_attention *o)
 {
     attention a = {};
     a.q = o->q->data;
@@ -333,6 +335,7 @@ static attention describe(const struct mbk_attention *o)
     a.keep_from = gpu_keep_from(o->dropout);
     a.seed = o->seed;
     a.offset = o->offset;
+    a.varying = gpu_varying(k);
     a.causal = o->causal;
     a.aligned = a.size % 4 == 0 && gpu_aligned(a.q) && gpu_aligned(a.keys) && gpu_aligned(a.values) && gpu_aligned(a.out);
     return a;
@@ -345,7 +348,7 @@ static int too_large(struct mbk *k, const char *what, int64_t size)
 
 extern "C" int gpu_attend(struct mbk *k, const struct mbk_attention *o)
 {
-    attention a = describe(o);
+    attention a = describe(k, o);
     int status = o->q->type == MBK_BF16 ? gpu_attend_tensor(k, a) : 1;
     return status != 1 ? status : gpu_with_float(k, "attend", o->q->type, [&](auto zero) {
         using T = decltype(zero);
@@ -360,7 +363,7 @@ extern "C" int gpu_attend(struct mbk *k, const struct mbk_attention *o)
 extern "C" int gpu_attend_backward(struct mbk *k, const struct mbk_attention *o, const struct mbk_tensor *dout, const struct mbk_tensor *dq,
                                    const struct mbk_tensor *dkeys, const struct mbk_tensor *dvalues)
 {
-    attention a = describe(o);
+    attention a = describe(k, o);
     a.dout = dout->data;
     a.dq = dq->data;
     a.dkeys = dkeys->data;

@@ -12,8 +12,16 @@ struct attention {
     int64_t batch, queries, keys_count, heads, groups, size;
     float scale, rate, keep_factor;
     uint64_t keep_from, seed, offset;
+    const mbk_varying *varying; /* gone into offset once a kernel has begun: see begin */
     bool causal, aligned; /* aligned: all rows to four elements */
 };
+
+/* Every kernel that drops anything begins with it. */
+__device__ __forceinline__ void begin(attention &a)
+{
+    if (a.rate != 0)
+        a.offset += a.varying->offset;
+}
 
 /* A row of one head: at `base` + row · `step`. */
 struct rows_of {

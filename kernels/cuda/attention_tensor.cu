@@ -137,6 +137,7 @@ __global__ void __launch_bounds__(BLOCK) attend_kernel(attention a, int64_t tile
 {
     extern __shared__ __align__(16) char memory[];
     forward_tiles<D> &m = *(forward_tiles<D> *)memory;
+    begin(a);
     int64_t first = (tiles - 1 - blockIdx.x % tiles) * FIXED, h = blockIdx.x / tiles % a.heads, b = blockIdx.x / tiles / a.heads;
     int64_t real = real_keys(a, b), last = first + FIXED < a.queries ? first + FIXED : a.queries, end = seen_keys(a, last - 1, real);
     int64_t row = first + threadIdx.x / GPU_WARP * 16 + threadIdx.x % GPU_WARP / 4, head_row = (b * a.heads + h) * a.queries;
@@ -200,6 +201,7 @@ __global__ void __launch_bounds__(BLOCK) attend_backward_kernel(attention a, int
 {
     extern __shared__ __align__(16) char memory[];
     backward_tiles<D> &m = *(backward_tiles<D> *)memory;
+    begin(a);
     int64_t per_group = a.heads / a.groups, lines = KEYS ? a.groups : a.heads;
     int64_t first = blockIdx.x % tiles * FIXED, line = blockIdx.x / tiles % lines, b = blockIdx.x / tiles / lines;
     int64_t real = real_keys(a, b), g = KEYS ? line : line / per_group, behind = a.keys_count - a.queries;

@@ -178,6 +178,46 @@ static void close_staging(struct gpu_staging *s)
         (void)cudaFreeHost(s->memory);
 }
 
+/* Moves on to the next segment when `s` is full, once its earlier copies are done. */
+static int next_segment(struct mbk *k, struct gpu_staging *s)
+{
+    if (s->used < GPU_SEGMENT)
+        return 0;
+    if (gpu_check(k, "write", cudaEventRecord(s->done[s->current], gpu_of(k)->stream)))
+        return -1;
+    s->current = (s->current + 1) % GPU_SEGMENTS;
+    s->used = 0;
+    return gpu_check(k, "write", cudaEventSynchronize(s->done[s->current])); /* at once, if it was never recorded */
+}
+
+static int write_gpu(struct mbk *k, void *to, const void *from_host, size_t bytes)
+{
+    struct gpu *g = gpu_of(k);
+    struct gpu_staging *s = &g->up;
+    if (g->capturing)
+        return mbk_fail(k, "write: host copies can't be recorded; write before mbk_capture_begin");
+    if (gpu_enter(k))
+        return -1;
+    for (size_t done = 0; done < bytes;) {
+        if (next_segment(k, s))
+            return -1;
+        size_t part = GPU_SEGMENT - s->used < bytes - done ? GPU_SEGMENT - s->used : bytes - done;
+        char *pinned = s->memory + (size_t)s->current * GPU_SEGMENT + s->used;
+        memcpy(pinned, (const char *)from_host + done, part);
+        if (gpu_check(k, "write", cudaMemcpyAsync((char *)to + done, pinned, part, cudaMemcpyHostToDevice, g->stream)))
+            return -1;
+        s->used += (part + 63) / 64 * 64; /* a segment is a multiple of 64 */
+        done += part;
+    }
+    return 0;
+}
+
+/* The device gets a copy of what has been set, in the stream's order. */
+static int vary(struct mbk *k)
+{
+    return write_gpu(k, gpu_of(k)->varying, &k->varying, sizeof k->varying);
+}
+
 static void close_gpu(struct mbk *k)
 {
     struct gpu *g = gpu_of(k);
@@ -190,6 +230,7 @@ static void close_gpu(struct mbk *k)
     if (g->lt)
         (void)cublasLtDestroy(g->lt);
     gpu_release(k, g->lt_workspace, g->lt_workspace_size);
+    gpu_release(k, g->varying, sizeof *g->varying);
     close_scratch(k);
     close_staging(&g->up);
     close_staging(&g->down);
@@ -225,6 +266,9 @@ static int open_device(struct mbk *k, const struct mbk_options *options)
     if (!g->lt_workspace)
         return -1;
     g->lt_workspace_size = LT_WORKSPACE;
+    g->varying = gpu_malloc(k, "cuda", sizeof *g->varying);
+    if (!g->varying || vary(k))
+        return -1;
     if (options->scratch) {
         size_t mark = gpu_scratch_mark(k);
         void *taken = gpu_scratch(k, "cuda", options->scratch);
@@ -304,44 +348,11 @@ static void free_gpu(struct mbk *k, void *p)
             (void)cudaStreamSynchronize(g->stream); /* what is queued may still use it */
             gpu_release(k, p, g->allocations[i].bytes);
         }
+        g->frees++;
         g->allocations[i] = g->allocations[--g->allocation_count];
         return;
     }
     mbk_fail(k, "free: %p is not memory of this stream", p);
-}
-
-/* Moves on to the next segment when `s` is full, once its earlier copies are done. */
-static int next_segment(struct mbk *k, struct gpu_staging *s)
-{
-    if (s->used < GPU_SEGMENT)
-        return 0;
-    if (gpu_check(k, "write", cudaEventRecord(s->done[s->current], gpu_of(k)->stream)))
-        return -1;
-    s->current = (s->current + 1) % GPU_SEGMENTS;
-    s->used = 0;
-    return gpu_check(k, "write", cudaEventSynchronize(s->done[s->current])); /* at once, if it was never recorded */
-}
-
-static int write_gpu(struct mbk *k, void *to, const void *from_host, size_t bytes)
-{
-    struct gpu *g = gpu_of(k);
-    struct gpu_staging *s = &g->up;
-    if (g->capturing)
-        return mbk_fail(k, "write: host copies can't be recorded; write before mbk_capture_begin");
-    if (gpu_enter(k))
-        return -1;
-    for (size_t done = 0; done < bytes;) {
-        if (next_segment(k, s))
-            return -1;
-        size_t part = GPU_SEGMENT - s->used < bytes - done ? GPU_SEGMENT - s->used : bytes - done;
-        char *pinned = s->memory + (size_t)s->current * GPU_SEGMENT + s->used;
-        memcpy(pinned, (const char *)from_host + done, part);
-        if (gpu_check(k, "write", cudaMemcpyAsync((char *)to + done, pinned, part, cudaMemcpyHostToDevice, g->stream)))
-            return -1;
-        s->used += (part + 63) / 64 * 64; /* a segment is a multiple of 64 */
-        done += part;
-    }
-    return 0;
 }
 
 /* Two segments take turns: one is copied on by the processor while the other arrives. */
@@ -388,6 +399,11 @@ static int zero_gpu(struct mbk *k, void *to, size_t bytes)
 
 /* -- Recorded work. */
 
+struct graph {
+    cudaGraphExec_t ready;
+    long frees;       /* when it was recorded */
+};
+
 static int capture_begin(struct mbk *k)
 {
     struct gpu *g = gpu_of(k);
@@ -413,25 +429,39 @@ static int capture_end(struct mbk *k, void **graph)
     (void)cudaGraphDestroy(recorded);
     if (failed)
         return -1;
+    struct graph *made = malloc(sizeof *made);
+    if (!made) {
+        (void)cudaGraphExecDestroy(ready);
+        return mbk_fail(k, "capture: no memory for a graph");
+    }
+    *made = (struct graph){ ready, g->frees };
     g->captures++;
-    *graph = ready;
+    *graph = made;
     return 0;
 }
 
 static int replay(struct mbk *k, void *graph)
 {
+    struct gpu *g = gpu_of(k);
+    const struct graph *recorded = graph;
+    if (g->capturing)
+        return mbk_fail(k, "replay: a recording can't be part of another one");
+    if (recorded->frees != g->frees)
+        return 1;
     if (gpu_enter(k))
         return -1;
-    return gpu_check(k, "replay", cudaGraphLaunch((cudaGraphExec_t)graph, gpu_of(k)->stream));
+    return gpu_check(k, "replay", cudaGraphLaunch(recorded->ready, g->stream));
 }
 
 static void graph_free(struct mbk *k, void *graph)
 {
     struct gpu *g = gpu_of(k);
-    if (gpu_enter(k))
-        return;
-    (void)cudaStreamSynchronize(g->stream); /* it may be running */
-    (void)cudaGraphExecDestroy((cudaGraphExec_t)graph);
+    struct graph *recorded = graph;
+    if (gpu_enter(k) == 0) {
+        (void)cudaStreamSynchronize(g->stream); /* it may be running */
+        (void)cudaGraphExecDestroy(recorded->ready);
+    }
+    free(recorded);
     g->captures--;
 }
 
@@ -445,7 +475,7 @@ const struct mbk_backend *mbk_cuda_backend(void)
         .version = MBK_BACKEND_VERSION, .size = sizeof table, .name = "cuda",
         .available = available, .open = open_gpu, .close = close_gpu, .supports = supports, .sync = sync_gpu,
         .alloc = alloc_gpu, .free = free_gpu, .write = write_gpu, .read = read_gpu, .copy = copy_gpu, .zero = zero_gpu,
-        .capture_begin = capture_begin, .capture_end = capture_end, .replay = replay, .graph_free = graph_free,
+        .capture_begin = capture_begin, .capture_end = capture_end, .replay = replay, .vary = vary, .graph_free = graph_free,
         GPU_OPERATIONS(GPU_ENTRY)
     };
     return &table;

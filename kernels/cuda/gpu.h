@@ -57,6 +57,8 @@ struct gpu {
     cudaStream_t stream;
     int capturing;
     long captures;    /* graphs recorded: they hold addresses of scratch, which then may not move */
+    long frees;       /* of mbk_free so far */
+    struct mbk_varying *varying; /* k->varying as the device has it */
     struct gpu_allocation *allocations; /* of mbk_alloc */
     int allocation_count, allocation_room;
     struct gpu_scratch scratch;
@@ -85,6 +87,12 @@ int gpu_enter(struct mbk *k);
 size_t gpu_scratch_mark(struct mbk *k);
 void *gpu_scratch(struct mbk *k, const char *what, size_t bytes);
 void gpu_scratch_release(struct mbk *k, size_t mark);
+
+/* What mbk_vary has set, on the device: kernels look it up when they run. */
+static inline const struct mbk_varying *gpu_varying(struct mbk *k)
+{
+    return gpu_of(k)->varying;
+}
 
 /* Memory that counts in k->memory. */
 void *gpu_malloc(struct mbk *k, const char *what, size_t bytes);

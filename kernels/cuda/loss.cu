@@ -30,8 +30,10 @@ __device__ __forceinline__ void fill_row(T *row, int64_t length, float value)
 
 template <class T, int TEAM, int N>
 __global__ void __launch_bounds__(GPU_THREADS) cross_entropy_kernel(int64_t rows, int64_t length, const T *logits, const int32_t *labels,
-                                                                    float smoothing, float scale, float *losses, T *dlogits)
+                                                                    float smoothing, float scale, const mbk_varying *varying,
+                                                                    float *losses, T *dlogits)
 {
+    scale *= varying->scale;
     bool leader = threadIdx.x % TEAM == 0;
     FOR_ROWS(row, rows, TEAM) {
         label_of_row l(labels, row, length);
@@ -91,7 +93,7 @@ extern "C" int gpu_cross_entropy(struct mbk *k, const struct mbk_tensor *logits,
         using T = decltype(zero);
         return gpu_launch(k, "cross_entropy", cross_entropy_kernel<T, team.value, n.value>, dim3(gpu_row_blocks(k, rows, team.value)),
                           dim3(GPU_THREADS), 0, rows, length, (const T *)logits->data, (const int32_t *)labels->data, smoothing, scale,
-                          (float *)losses->data, dlogits ? (T *)dlogits->data : nullptr);
+                          gpu_varying(k), (float *)losses->data, dlogits ? (T *)dlogits->data : nullptr);
     });
 }
 
@@ -114,8 +116,10 @@ struct mse_op {
 
 template <class T, int TEAM, int N, class Op>
 __global__ void __launch_bounds__(GPU_THREADS)
-    mean_loss_kernel(int64_t rows, int64_t length, const T *x, const float *targets, float factor, float *losses, T *dx, Op op)
+    mean_loss_kernel(int64_t rows, int64_t length, const T *x, const float *targets, float scale, const mbk_varying *varying, float *losses,
+                     T *dx, Op op)
 {
+    float factor = scale * varying->scale / (float)length;
     FOR_ROWS(row, rows, TEAM) {
         int64_t at = row * length;
         float v[N], t[N], d[N], mine = 0;
@@ -145,7 +149,7 @@ static int mean_loss(struct mbk *k, const char *what, const struct mbk_tensor *x
     return gpu_with_rows(k, what, x->type, length, aligned, [&](auto zero, auto team, auto n) {
         using T = decltype(zero);
         return gpu_launch(k, what, mean_loss_kernel<T, team.value, n.value, Op>, dim3(gpu_row_blocks(k, rows, team.value)), dim3(GPU_THREADS),
-                          0, rows, length, (const T *)x->data, (const float *)targets->data, scale / (float)length, (float *)losses->data,
+                          0, rows, length, (const T *)x->data, (const float *)targets->data, scale, gpu_varying(k), (float *)losses->data,
                           dx ? (T *)dx->data : nullptr, op);
     });
 }
@@ -167,6 +171,7 @@ extern "C" int gpu_mse(struct mbk *k, const struct mbk_tensor *x, const struct m
 struct distillation {
     const int32_t *labels;
     float temperature, alpha, scale;
+    const mbk_varying *varying;
     float *losses;
 };
 
@@ -174,7 +179,7 @@ template <class T, class Teacher, int TEAM, int N>
 __global__ void __launch_bounds__(GPU_THREADS)
     distillation_kernel(int64_t rows, int64_t length, const T *student, const Teacher *teacher, distillation o, T *dstudent)
 {
-    float inverse = 1 / o.temperature;
+    float inverse = 1 / o.temperature, scale = o.scale * o.varying->scale;
     bool leader = threadIdx.x % TEAM == 0, hard = o.alpha != 1;
     FOR_ROWS(row, rows, TEAM) {
         label_of_row l(o.labels, row, length);
@@ -217,7 +222,7 @@ __global__ void __launch_bounds__(GPU_THREADS)
         q_sum = team_reduce<TEAM>(q_sum, 0.0f, sum_of());
         hard_sum = hard ? team_reduce<TEAM>(hard_sum, 0.0f, sum_of()) : 1;
         float offset = logf(q_sum) - logf(p_sum), divergence = 0;
-        float soft_factor = o.scale * o.alpha * o.temperature, hard_factor = o.scale * (1 - o.alpha);
+        float soft_factor = scale * o.alpha * o.temperature, hard_factor = scale * (1 - o.alpha);
         FOR_ROW(i, length, TEAM, N) {
             load<N>(x + i, v);
             load<N>(t + i, w);
@@ -250,7 +255,8 @@ extern "C" int gpu_distillation(struct mbk *k, const struct mbk_tensor *student,
 {
     int64_t rows = mbk_row_count(student), length = mbk_row_length(student);
     bool aligned = gpu_aligned(student->data) && gpu_aligned(teacher->data) && (!dstudent || gpu_aligned(dstudent->data));
-    distillation o = { labels ? (const int32_t *)labels->data : nullptr, temperature, alpha, scale, (float *)losses->data };
+    distillation o = { labels ? (const int32_t *)labels->data : nullptr, temperature, alpha, scale, gpu_varying(k),
+                       (float *)losses->data };
     return gpu_with_float(k, "distillation", teacher->type, [&](auto teacher_zero) {
         using Teacher = decltype(teacher_zero);
         return gpu_with_rows(k, "distillation", student->type, length, aligned, [&](auto zero, auto team, auto n) {
@@ -268,6 +274,7 @@ template <class T>
 struct bpr_op {
     const T *positive, *negative;
     float scale;
+    const mbk_varying *varying;
     float *losses;
     T *dpositive, *dnegative;
 
@@ -275,7 +282,7 @@ struct bpr_op {
     __device__ __forceinline__ void run(int64_t i) const
     {
         float d = to_float(positive[i]) - to_float(negative[i]), e = expf(-fabsf(d));
-        float slope = -scale * (d < 0 ? 1 / (1 + e) : e / (1 + e)); /* −σ(−d) */
+        float slope = -(scale * varying->scale) * (d < 0 ? 1 / (1 + e) : e / (1 + e)); /* −σ(−d) */
         losses[i] = (d < 0 ? -d : d != d ? d : 0) + log1pf(e);
         if (dpositive)
             dpositive[i] = from_float<T>(slope);
@@ -289,7 +296,7 @@ extern "C" int gpu_bpr(struct mbk *k, const struct mbk_tensor *positive, const s
 {
     return gpu_with_float(k, "bpr", positive->type, [&](auto zero) {
         using T = decltype(zero);
-        bpr_op<T> op = { (const T *)positive->data, (const T *)negative->data, scale, (float *)losses->data,
+        bpr_op<T> op = { (const T *)positive->data, (const T *)negative->data, scale, gpu_varying(k), (float *)losses->data,
                          dpositive ? (T *)dpositive->data : nullptr, dnegative ? (T *)dnegative->data : nullptr };
         return gpu_elementwise<1>(k, "bpr", mbk_count(losses), false, op);
     });

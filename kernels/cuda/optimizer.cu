@@ -60,22 +60,22 @@ __device__ __forceinline__ void store_as(bool is_bf16, void *to, int64_t i, cons
         store<N>((float *)to + i, from);
 }
 
-/* op.run<N>(slot, i) for all elements of the block's piece. */
+/* op.run<N>(slot, i, now) for all elements of the block's piece; op.now() looks up what holds for this step. */
 template <class Op>
 __global__ void __launch_bounds__(GPU_THREADS) tensors_kernel(const __grid_constant__ tensor_group g, Op op)
 {
     const tensor_slot &s = slot_of(g, blockIdx.x);
     int64_t begin = (blockIdx.x - s.first_block) * PIECE, end = s.count < begin + PIECE ? s.count : begin + PIECE;
-    float scale = op.scale();
+    auto now = op.now();
     int64_t i = begin + 4 * (int64_t)threadIdx.x;
     if (s.aligned) {
         for (; i + 4 <= end; i += 4 * GPU_THREADS)
-            op.template run<4>(s, i, scale);
+            op.template run<4>(s, i, now);
         for (; i < end; i++) /* only the thread whose four the end cuts off gets here */
-            op.template run<1>(s, i, scale);
+            op.template run<1>(s, i, now);
     } else {
         for (i = begin + threadIdx.x; i < end; i += GPU_THREADS)
-            op.template run<1>(s, i, scale);
+            op.template run<1>(s, i, now);
     }
 }
 
@@ -140,20 +140,36 @@ __device__ __forceinline__ void write_parameter(const tensor_slot &s, int64_t i,
     store_as<N>(s.value_bf16, s.value, i, p);
 }
 
-/* -- Adam. correction1, correction2: 1 / (1 − betaᵗ). */
+/* What of a step may vary. correction1, correction2: Adam's 1 / (1 − betaᵗ). */
+struct step_numbers {
+    float lr, scale, correction1, correction2;
+};
+
+/* -- Adam. The corrections are made once, by a kernel of one warp, so that they follow a step number that varies. */
+
+__global__ void corrections_kernel(float beta1, float beta2, int64_t step, const mbk_varying *varying, float *corrections)
+{
+    double beta = threadIdx.x == 0 ? beta1 : beta2;
+    if (threadIdx.x < 2)
+        corrections[threadIdx.x] = (float)(1 / (1 - pow(beta, (double)(step + varying->step))));
+}
 
 struct adam_op {
-    float lr, beta1, beta2, eps, correction1, correction2, gradient_scale;
+    float lr, beta1, beta2, eps, gradient_scale;
     int coupled;
-    const float *more_scale;
+    const float *more_scale, *corrections;
+    const mbk_varying *varying;
 
-    __device__ __forceinline__ float scale() const { return more_scale ? gradient_scale * *more_scale : gradient_scale; }
+    __device__ __forceinline__ step_numbers now() const
+    {
+        return { lr * varying->lr, more_scale ? gradient_scale * *more_scale : gradient_scale, corrections[0], corrections[1] };
+    }
 
     template <int N>
-    __device__ __forceinline__ void run(const tensor_slot &s, int64_t i, float factor) const
+    __device__ __forceinline__ void run(const tensor_slot &s, int64_t i, const step_numbers &now) const
     {
         float p[N], g[N], m[N], v[N];
-        read_parameter<N>(s, i, factor, p, g);
+        read_parameter<N>(s, i, now.scale, p, g);
         load<N>(s.first + i, m);
         load<N>(s.second + i, v);
 #pragma unroll
@@ -162,8 +178,8 @@ struct adam_op {
                 g[j] += s.decay * p[j];
             m[j] = beta1 * m[j] + (1 - beta1) * g[j];
             v[j] = beta2 * v[j] + (1 - beta2) * g[j] * g[j];
-            float step = m[j] * correction1 / (sqrtf(v[j] * correction2) + eps);
-            p[j] -= lr * (coupled ? step : step + s.decay * p[j]);
+            float step = m[j] * now.correction1 / (sqrtf(v[j] * now.correction2) + eps);
+            p[j] -= now.lr * (coupled ? step : step + s.decay * p[j]);
         }
         store<N>(s.first + i, m);
         store<N>(s.second + i, v);
@@ -173,12 +189,18 @@ struct adam_op {
 
 extern "C" int gpu_adam(struct mbk *k, const struct mbk_adam *o, struct mbk_parameter *parameters, int count)
 {
-    adam_op op = { o->lr, o->beta1, o->beta2, o->eps, (float)(1 / (1 - pow((double)o->beta1, (double)o->step))),
-                   (float)(1 / (1 - pow((double)o->beta2, (double)o->step))), o->gradient_scale, o->coupled,
-                   o->scale ? (const float *)o->scale->data : nullptr };
-    return for_groups(parameters, count, true, 2, [&](const tensor_group &g) {
-        return gpu_launch(k, "adam", tensors_kernel<adam_op>, dim3((unsigned)g.blocks), dim3(GPU_THREADS), 0, g, op);
-    });
+    size_t mark = gpu_scratch_mark(k);
+    float *corrections = (float *)gpu_scratch(k, "adam", 2 * sizeof(float));
+    adam_op op = { o->lr, o->beta1, o->beta2, o->eps, o->gradient_scale, o->coupled, o->scale ? (const float *)o->scale->data : nullptr,
+                   corrections, gpu_varying(k) };
+    int status = !corrections ? -1 : gpu_launch(k, "adam", corrections_kernel, dim3(1), dim3(GPU_WARP), 0, o->beta1, o->beta2, o->step,
+                                                gpu_varying(k), corrections);
+    if (status == 0)
+        status = for_groups(parameters, count, true, 2, [&](const tensor_group &g) {
+            return gpu_launch(k, "adam", tensors_kernel<adam_op>, dim3((unsigned)g.blocks), dim3(GPU_THREADS), 0, g, op);
+        });
+    gpu_scratch_release(k, mark);
+    return status;
 }
 
 /* -- SGD. */
@@ -187,14 +209,18 @@ struct sgd_op {
     float lr, momentum, gradient_scale;
     int nesterov;
     const float *more_scale;
+    const mbk_varying *varying;
 
-    __device__ __forceinline__ float scale() const { return more_scale ? gradient_scale * *more_scale : gradient_scale; }
+    __device__ __forceinline__ step_numbers now() const
+    {
+        return { lr * varying->lr, more_scale ? gradient_scale * *more_scale : gradient_scale, 1, 1 };
+    }
 
     template <int N>
-    __device__ __forceinline__ void run(const tensor_slot &s, int64_t i, float factor) const
+    __device__ __forceinline__ void run(const tensor_slot &s, int64_t i, const step_numbers &now) const
     {
         float p[N], g[N], v[N];
-        read_parameter<N>(s, i, factor, p, g);
+        read_parameter<N>(s, i, now.scale, p, g);
         if (momentum != 0)
             load<N>(s.first + i, v);
 #pragma unroll
@@ -204,7 +230,7 @@ struct sgd_op {
                 v[j] = momentum * v[j] + d;
                 d = nesterov ? d + momentum * v[j] : v[j];
             }
-            p[j] -= lr * d;
+            p[j] -= now.lr * d;
         }
         if (momentum != 0)
             store<N>(s.first + i, v);
@@ -214,7 +240,8 @@ struct sgd_op {
 
 extern "C" int gpu_sgd(struct mbk *k, const struct mbk_sgd *o, struct mbk_parameter *parameters, int count)
 {
-    sgd_op op = { o->lr, o->momentum, o->gradient_scale, o->nesterov, o->scale ? (const float *)o->scale->data : nullptr };
+    sgd_op op = { o->lr, o->momentum, o->gradient_scale, o->nesterov, o->scale ? (const float *)o->scale->data : nullptr,
+                  gpu_varying(k) };
     return for_groups(parameters, count, true, o->momentum != 0 ? 1 : 0, [&](const tensor_group &g) {
         return gpu_launch(k, "sgd", tensors_kernel<sgd_op>, dim3((unsigned)g.blocks), dim3(GPU_THREADS), 0, g, op);
     });
@@ -223,10 +250,10 @@ extern "C" int gpu_sgd(struct mbk *k, const struct mbk_sgd *o, struct mbk_parame
 /* -- Zero. */
 
 struct zero_op {
-    __device__ __forceinline__ float scale() const { return 0; }
+    __device__ __forceinline__ int now() const { return 0; }
 
     template <int N>
-    __device__ __forceinline__ void run(const tensor_slot &s, int64_t i, float) const
+    __device__ __forceinline__ void run(const tensor_slot &s, int64_t i, int) const
     {
         float none[N] = {};
         store_as<N>(s.gradient_bf16, s.gradient, i, none);

@@ -29,8 +29,9 @@ __global__ void __launch_bounds__(GPU_THREADS) row_factors_kernel(int64_t rows, 
 /* A thread makes the four elements of one of Philox's counters. */
 template <class T>
 __global__ void __launch_bounds__(GPU_THREADS) private_sum_kernel(int64_t rows, int64_t length, const T *x, const float *factors, float deviation,
-                                                                  uint64_t seed, uint64_t offset, T *sum)
+                                                                  uint64_t seed, uint64_t offset, const mbk_varying *varying, T *sum)
 {
+    offset += varying->offset;
     int64_t counters = (length + 3) / 4;
     for (int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; c < counters; c += (int64_t)gridDim.x * blockDim.x) {
         float total[4] = {}, noise[4] = {};
@@ -67,7 +68,7 @@ extern "C" int gpu_private_sum(struct mbk *k, const struct mbk_tensor *gradients
                                    dim3(GPU_THREADS), 0, rows, length, x, most, factors))
             return -1;
         return gpu_launch(k, "private_sum", private_sum_kernel<T>, dim3(gpu_blocks(k, gpu_ceil(length, 4), GPU_THREADS)), dim3(GPU_THREADS),
-                          0, rows, length, x, (const float *)factors, noise * most, seed, offset, (T *)sum->data);
+                          0, rows, length, x, (const float *)factors, noise * most, seed, offset, gpu_varying(k), (T *)sum->data);
     });
     gpu_scratch_release(k, mark);
     return status;

@@ -9,8 +9,9 @@
 /* op.make(words, x, y) for the four elements of a counter; x is read where the operation has one. */
 template <class Op, class T>
 __global__ void __launch_bounds__(GPU_THREADS)
-    random_kernel(int64_t count, uint64_t seed, uint64_t offset, Op op, const T *x, T *y, bool aligned)
+    random_kernel(int64_t count, uint64_t seed, uint64_t offset, const mbk_varying *varying, Op op, const T *x, T *y, bool aligned)
 {
+    offset += varying->offset;
     int64_t counters = (count + 3) / 4, step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; c < counters; c += step) {
         uint32_t words[4];
@@ -42,7 +43,7 @@ static int run_random(struct mbk *k, const char *what, uint64_t seed, uint64_t o
         const T *from = x ? (const T *)x->data : nullptr;
         bool aligned = gpu_aligned(from) && gpu_aligned(y->data);
         return gpu_launch(k, what, random_kernel<Op, T>, dim3(gpu_blocks(k, gpu_ceil(count, 4), GPU_THREADS)), dim3(GPU_THREADS), 0, count,
-                          seed, offset, op, from, (T *)y->data, aligned);
+                          seed, offset, gpu_varying(k), op, from, (T *)y->data, aligned);
     });
 }
 

@@ -8,6 +8,7 @@ struct sampling {
     float temperature, top_p;
     int64_t most;           /* of the sorted row, how many may be drawn */
     uint64_t seed, offset;
+    const mbk_varying *varying;
     const uint32_t *orders; /* sorted, with their indices; NULL: the row as it is */
     const int32_t *indices;
 };
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(GPU_THREADS) sample_kernel(int64_t rows, int64
                 whole += sums[p];
             if (s.top_p < 1)
                 count = find(weight, count, piece, sums, s.top_p * whole, true, whole) + 1;
-            philox(s.seed, s.offset + (uint64_t)row, words);
+            philox(s.seed, s.offset + s.varying->offset + (uint64_t)row, words);
             place = find(weight, count, piece, sums, (double)(words[0] >> 8) * 5.9604644775390625e-8 * whole, false, up_to);
         }
         ids[row] = s.indices ? s.indices[row * length + place] : (int32_t)place;
@@ -89,7 +90,7 @@ extern "C" int gpu_sample(struct mbk *k, const struct mbk_tensor *logits, float 
     if (temperature == 0)
         return gpu_argmax(k, logits, ids);
     int64_t rows = mbk_row_count(logits), length = mbk_row_length(logits);
-    sampling s = { temperature, top_p, top_k > 0 && top_k < length ? top_k : length, seed, offset, nullptr, nullptr };
+    sampling s = { temperature, top_p, top_k > 0 && top_k < length ? top_k : length, seed, offset, gpu_varying(k), nullptr, nullptr };
     size_t mark = gpu_scratch_mark(k);
     int status = 0;
     if (s.most < length || top_p < 1) {
