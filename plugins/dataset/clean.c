@@ -40,7 +40,7 @@ static const struct column *missing_in(const struct table *t, size_t row) {
 }
 
 static int clean_missing(const struct table *t, const struct options *o, struct cleaned *out, struct mbl_error *e) {
-    const struct column *label = table_label(t);
+    const struct column *label = table_label(t), *words = table_words(t);
     struct breach broken = {0}, unlabelled = {0};
     struct mbl_buf text = {0};
     size_t kept = 0;
@@ -50,6 +50,7 @@ static int clean_missing(const struct table *t, const struct options *o, struct 
         if (c && o->missing == POLICY_DROP) continue;
         if (c && o->missing == POLICY_FAIL) breach_add(&broken, t, row, "%s is missing", c->name);
         else if (label && table_is_missing(label, row)) breach_add(&unlabelled, t, row, "%s, the label, is missing", label->name);
+        else if (words && table_is_missing(words, row)) breach_add(&unlabelled, t, row, "%s, the words, are missing", words->name);
         for (size_t i = 0; i < t->column_count; i++)
             if (t->columns[i].is_group && table_is_missing(&t->columns[i], row) && o->missing != POLICY_FAIL)
                 breach_add(&unlabelled, t, row, "%s, by which rows are grouped, is missing", t->columns[i].name);
@@ -57,7 +58,7 @@ static int clean_missing(const struct table *t, const struct options *o, struct 
     }
     out->rows.count = kept;
     breach_end(&broken, "clean.missing = \"fail\"", &text);
-    breach_end(&unlabelled, "rows without a label or group can only be dropped (clean.missing = \"drop\")", &text);
+    breach_end(&unlabelled, "rows without a label, words or group can only be dropped (clean.missing = \"drop\")", &text);
     int failed = text.len ? mbl_error_set(e, "%s", text.data) : 0;
     mbl_buf_free(&text);
     return failed;
@@ -77,7 +78,7 @@ static uint64_t hash_row(const struct table *t, size_t row) {
         const struct column *c = &t->columns[i];
         if (c->kind == MBL_CATEGORY) {
             h = mix(h, &c->codes[row], sizeof c->codes[row]);
-        } else if (c->kind == MBL_TEXT) {
+        } else if (column_is_text(c)) {
             h = mix(h, mbl_buf_str(&c->text) + c->offsets[row], (size_t)(c->offsets[row + 1] - c->offsets[row]));
         } else if (c->bytes) {
             h = mix(h, c->bytes + row * c->width, c->width);
@@ -102,7 +103,7 @@ static bool same_row(const struct table *t, size_t a, size_t b) {
         const struct column *c = &t->columns[i];
         if (c->kind == MBL_CATEGORY) {
             if (c->codes[a] != c->codes[b]) return false;
-        } else if (c->kind == MBL_TEXT) {
+        } else if (column_is_text(c)) {
             int64_t m = c->offsets[a + 1] - c->offsets[a], n = c->offsets[b + 1] - c->offsets[b];
             const char *text = mbl_buf_str(&c->text);
             if (m != n || memcmp(text + c->offsets[a], text + c->offsets[b], (size_t)n)) return false;
@@ -187,7 +188,7 @@ int fill_missing(struct table *t, const struct rows *train, struct mbl_error *e)
     for (size_t i = 0; i < t->column_count; i++) {
         struct column *c = &t->columns[i];
         bool any = false;
-        if (c->is_label || c->is_group || c->kind == MBL_TEXT || c->bytes) continue;
+        if (c->is_label || c->is_group || column_is_text(c) || c->bytes) continue;
         for (size_t row = 0; row < t->rows && !any; row++) any = table_is_missing(c, row);
         if (!any) continue;
         if (c->width > 1)

@@ -67,7 +67,7 @@ static int settle_shape(struct step *s) {
     const char *word = NULL;
     for (size_t i = 0; i < t->column_count; i++) {
         const struct column *c = &t->columns[i];
-        if (c->is_label || c->is_group || c->kind == MBL_TEXT) continue;
+        if (c->is_label || c->is_group || column_is_text(c)) continue;
         if (c->kind == MBL_CATEGORY) word = c->name;
         features += c->width;
     }
@@ -87,6 +87,11 @@ static int clean(struct step *s) {
     for (size_t i = 0; i < s->table.column_count; i++)
         if (s->table.columns[i].kind == MBL_CATEGORY)
             table_settle_categories(&s->table.columns[i], s->table.rows, c->rows.at, c->rows.count);
+    struct column *label = table_label(&s->table);
+    if (label && label->kind == MBL_WORDS) {
+        table_settle_tags(label, s->table.rows, c->rows.at, c->rows.count, s->options.tags.items, s->options.tags.count);
+        if (tags_fit(&s->table, &s->options, &s->cleaned.rows, &s->e)) return -1;
+    }
     if (c->duplicates && s->options.duplicates == POLICY_KEEP && s->options.split)
         s->host->log(s->run, MB_WARN,
                      "%zu %s; split apart, a copy may be trained on and tested (clean.duplicates = \"drop\")", c->duplicates,
@@ -127,7 +132,7 @@ static int write_all(struct step *s) {
         if (path && write_part(&f, p, schema, path, &s->e)) return -1;
     }
     s->host->metric(s->run, "features", (double)parsed.features);
-    if (parsed.task == MBL_CLASSIFICATION) s->host->metric(s->run, "classes", (double)parsed.class_count);
+    if (parsed.task == MBL_CLASSIFICATION || parsed.task == MBL_TAGGING) s->host->metric(s->run, "classes", (double)parsed.class_count);
     return 0;
 }
 
@@ -137,6 +142,12 @@ static void report(struct step *s) {
     size_t kept = s->cleaned.rows.count;
     host->metric(s->run, "rows", (double)kept);
     host->metric(s->run, "dropped", (double)(s->table.rows - kept));
+    const struct column *words = table_words(&s->table);
+    if (words) {
+        int64_t count = 0;
+        for (size_t i = 0; i < kept; i++) count += words->starts[s->cleaned.rows.at[i] + 1] - words->starts[s->cleaned.rows.at[i]];
+        host->metric(s->run, "words", (double)count);
+    }
     for (int p = 0; p < PART_ALL; p++)
         if (s->parts[p].count) host->metric(s->run, metrics[p], (double)s->parts[p].count);
     if (kept < s->table.rows)
@@ -171,7 +182,7 @@ static const struct mb_role roles[] = {
     {0}};
 
 static const struct mb_step steps[] = {{.name = "dataset",
-                                        .help = "read, clean, check and split a table, images or text",
+                                        .help = "read, clean, check and split a table, images, text or tagged words",
                                         .flags = MB_DETERMINISTIC,
                                         .roles = roles,
                                         .params = dataset_params,

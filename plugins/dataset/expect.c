@@ -76,10 +76,17 @@ static bool is_among(const struct mbl_json *list, const char *name, struct mbl_b
     return false;
 }
 
+/* Where a row's classes lie among the codes: one, or one a word. */
+static void codes_of(const struct column *label, size_t row, size_t *first, size_t *end) {
+    bool tags = label->kind == MBL_WORDS;
+    *first = tags ? (size_t)label->starts[row] : row;
+    *end = tags ? (size_t)label->starts[row + 1] : row + 1;
+}
+
 static void check_classes(struct checking *c, const struct mbl_json *v) {
     const struct column *label = table_label(c->t);
     struct mbl_buf names = {0}, scratch = {0};
-    if (!label || label->kind != MBL_CATEGORY) {
+    if (!label || label->kind == MBL_NUMERIC) {
         broken(c, "expect.classes: the dataset has none");
         return;
     }
@@ -96,8 +103,14 @@ static void check_classes(struct checking *c, const struct mbl_json *v) {
     }
     struct breach rows = {0};
     for (size_t i = 0; !counted && i < c->kept->count; i++) {
-        const char *name = label->dictionary.names[label->codes[c->kept->at[i]]];
-        if (!is_among(v, name, &scratch)) breach_add(&rows, c->t, c->kept->at[i], "class \"%s\" is not among the expected", name);
+        size_t row = c->kept->at[i], first, end;
+        codes_of(label, row, &first, &end);
+        for (size_t k = first; k < end; k++) {
+            const char *name = label->dictionary.names[label->codes[k]];
+            if (is_among(v, name, &scratch)) continue;
+            breach_add(&rows, c->t, row, "class \"%s\" is not among the expected", name);
+            break;
+        }
     }
     breach_end(&rows, "expect.classes", &c->out);
     mbl_buf_free(&names);
@@ -149,7 +162,7 @@ static void check_values(struct checking *c, const struct mbl_json *v) {
         const struct column *column = column_of(c, "values", v->keys[i]);
         struct breach rows = {0};
         if (!column) continue;
-        if (column->kind == MBL_TEXT || column->width > 1) {
+        if (column_is_text(column) || column->width > 1) {
             broken(c, "expect.values: column %s holds neither categories nor single numbers", column->name);
             continue;
         }
@@ -193,7 +206,7 @@ static int compare_values(const struct keyed *x, const struct keyed *y) {
     int order = 0;
     if (c->kind == MBL_CATEGORY) {
         order = (c->codes[x->row] > c->codes[y->row]) - (c->codes[x->row] < c->codes[y->row]);
-    } else if (c->kind == MBL_TEXT) {
+    } else if (column_is_text(c)) {
         size_t m = (size_t)(c->offsets[x->row + 1] - c->offsets[x->row]), n = (size_t)(c->offsets[y->row + 1] - c->offsets[y->row]);
         const char *text = mbl_buf_str(&c->text);
         order = memcmp(text + c->offsets[x->row], text + c->offsets[y->row], m < n ? m : n);
@@ -235,19 +248,24 @@ static void check_unique(struct checking *c, const struct mbl_json *v) {
 
 static void check_balance(struct checking *c, const struct mbl_json *v) {
     const struct column *label = table_label(c->t);
-    if (!label || label->kind != MBL_CATEGORY) {
+    if (!label || label->kind == MBL_NUMERIC) {
         broken(c, "expect.balance: the dataset has no classes");
         return;
     }
     size_t n = label->dictionary.count, least = 0, most = 0, *counts = mbl_alloc(n * sizeof *counts);
-    for (size_t i = 0; i < c->kept->count; i++) counts[label->codes[c->kept->at[i]]]++;
+    for (size_t i = 0; i < c->kept->count; i++) {
+        size_t first, end;
+        codes_of(label, c->kept->at[i], &first, &end);
+        for (size_t k = first; k < end; k++) counts[label->codes[k]]++;
+    }
     for (size_t i = 1; i < n; i++) {
         if (counts[i] < counts[least]) least = i;
         if (counts[i] > counts[most]) most = i;
     }
     if ((double)counts[least] < mbl_json_number(v) * (double)counts[most])
-        broken(c, "expect.balance: class \"%s\" has %zu rows, \"%s\" has %zu; at least %g of that are expected",
-               label->dictionary.names[least], counts[least], label->dictionary.names[most], counts[most], mbl_json_number(v));
+        broken(c, "expect.balance: class \"%s\" has %zu %s, \"%s\" has %zu; at least %g of that are expected",
+               label->dictionary.names[least], counts[least], label->kind == MBL_WORDS ? "words" : "rows", label->dictionary.names[most],
+               counts[most], mbl_json_number(v));
     free(counts);
 }
 

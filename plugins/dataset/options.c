@@ -1,5 +1,6 @@
 /* options.c: the step's parameters, declared and read; see options.h. */
 #include "options.h"
+#include "lib/tagging.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -7,8 +8,9 @@
 
 const char *const part_names[PART_COUNT] = {"train", "val", "test", "all"};
 
-static const char *const formats[] = {"auto", "csv", "jsonl", "idx", "npy", "text", NULL};
+static const char *const formats[] = {"auto", "csv", "jsonl", "idx", "npy", "text", "conll", "conllu", NULL};
 static const char *const headers[] = {"auto", "yes", "no", NULL};
+static const char *const schemes[] = {"auto", MBL_SCHEMES, NULL};
 static const char *const tasks[] = {"auto", "classification", "regression", "none", NULL};
 static const char *const scalings[] = {"none", "standard", "minmax", NULL};
 static const char *const duplicate_policies[] = {"keep", "drop", "fail", NULL};
@@ -75,7 +77,7 @@ const struct mb_param dataset_params[] = {
      .type = MB_ENUM,
      .choices = formats,
      .deflt = "\"auto\"",
-     .help = "of the source; auto looks at the content, but for text"},
+     .help = "of the source; auto looks at the content, but for text, conll and conllu"},
     {.name = "separator", .type = MB_STRING, .help = "of a CSV's fields; by the first line if not said"},
     {.name = "header",
      .type = MB_ENUM,
@@ -87,6 +89,17 @@ const struct mb_param dataset_params[] = {
     {.name = "features", .type = MB_LIST, .element = MB_STRING, .help = "the columns to predict it from; all others if not said"},
     {.name = "ignore", .type = MB_LIST, .element = MB_STRING, .deflt = "[]", .help = "columns to leave out"},
     {.name = "text", .type = MB_LIST, .element = MB_STRING, .deflt = "[]", .help = "columns that hold text, not categories"},
+    {.name = "words", .type = MB_STRING, .help = "the column of lists of words; tokens or words, or the only one, if not said"},
+    {.name = "tags",
+     .type = MB_LIST,
+     .element = MB_STRING,
+     .deflt = "[]",
+     .help = "a label of lists: all the tags there are, in this order; names for those that the source has as numbers from 0"},
+    {.name = "scheme",
+     .type = MB_ENUM,
+     .choices = schemes,
+     .deflt = "\"auto\"",
+     .help = "how tags mark entities: with B-, I-, E-, S- …, or not at all (plain); auto: by the tags' names"},
     {.name = "category",
      .type = MB_LIST,
      .element = MB_STRING,
@@ -217,6 +230,9 @@ void options_read(const struct mb_host *host, struct mb_run *run, struct options
     o->ignore = read_names(host, run, o, "ignore");
     o->text = read_names(host, run, o, "text");
     o->category = read_names(host, run, o, "category");
+    o->words = read_string(host, run, "words");
+    o->tags = read_names(host, run, o, "tags");
+    o->scheme = host->param_string(run, "scheme");
     o->na = read_names(host, run, o, "clean.na");
     if (host->param_given(run, "label")) {
         if (host->param_type(run, "label") == MB_INT) o->label_index = host->param_int(run, "label");

@@ -17,6 +17,9 @@ struct names {
 struct options {
     struct mbl_arena arena;
     const char *format, *header, *task, *scaling, *licence;
+    const char *words;           /* the column that holds lists of words; NULL: by its name */
+    const char *scheme;          /* of tags; "auto": by the tags */
+    struct names tags;           /* what tags there are; of a source with numbers, the names of these */
     char separator;              /* 0: by content */
     struct names columns, features, ignore, text, category, na;
     const char *label;           /* a column's name, or NULL; */

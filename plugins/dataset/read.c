@@ -39,6 +39,14 @@ static bool begins_csv(const unsigned char *b, size_t n) {
     return true;
 }
 
+static int read_conll(struct reading *r, struct table *out, struct mbl_error *e) {
+    return read_records(r, records_open_conll, out, e);
+}
+
+static int read_conllu(struct reading *r, struct table *out, struct mbl_error *e) {
+    return read_records(r, records_open_conllu, out, e);
+}
+
 typedef int open_records(struct mbl_stream *, const struct options *, struct records **, struct mbl_error *);
 
 static const struct format {
@@ -49,6 +57,8 @@ static const struct format {
 } formats[] = {{"idx", begins_idx, read_idx, NULL},
                {"npy", begins_npy, read_npy, NULL},
                {"jsonl", begins_jsonl, read_jsonl, records_open_jsonl},
+               {"conll", NULL, read_conll, records_open_conll},
+               {"conllu", NULL, read_conllu, records_open_conllu},
                {"csv", begins_csv, read_csv, records_open_csv},
                {"text", NULL, read_text, records_open_text}};
 #define FORMAT_COUNT (sizeof formats / sizeof *formats)
@@ -74,7 +84,8 @@ static const struct format *find_format(const char *path, const struct options *
             return NULL;
         }
     }
-    while (i < FORMAT_COUNT - 1 && (guess ? !formats[i].begins(begin, have) : strcmp(formats[i].name, o->format) != 0)) i++;
+    while (i < FORMAT_COUNT - 1 && (guess ? !formats[i].begins || !formats[i].begins(begin, have) : strcmp(formats[i].name, o->format) != 0))
+        i++;
     return &formats[i];
 }
 
@@ -131,7 +142,8 @@ static int check_list(const char *role, const struct names *list, const char *co
 int read_uses(const struct options *o, const char *const *names, size_t count, const char *source, enum column_use *out,
               struct mbl_error *e) {
     if (check_list("features", &o->features, names, count, source, e) || check_list("ignore", &o->ignore, names, count, source, e) ||
-        check_list("text", &o->text, names, count, source, e) || check_list("category", &o->category, names, count, source, e))
+        check_list("text", &o->text, names, count, source, e) ||
+        (o->words && index_of(names, count, o->words) == count && no_column("words", o->words, names, count, source, e)) || check_list("category", &o->category, names, count, source, e))
         return -1;
     for (size_t i = 0; i < count; i++) {
         bool wanted = o->features.count ? names_have(&o->features, names[i]) : !names_have(&o->ignore, names[i]);

@@ -32,6 +32,7 @@ struct cell {
     const char *text;
     size_t length;
     bool missing, quoted;
+    bool list;                   /* several strings, each with a NUL behind it, counted in length */
 };
 
 struct records {
@@ -48,11 +49,25 @@ struct records {
 /* Makers of records, one a file. They own the stream, also when they fail. */
 int records_open_csv(struct mbl_stream *stream, const struct options *o, struct records **out, struct mbl_error *e);
 int records_open_jsonl(struct mbl_stream *stream, const struct options *o, struct records **out, struct mbl_error *e);
+int records_open_conll(struct mbl_stream *stream, const struct options *o, struct records **out, struct mbl_error *e);
+int records_open_conllu(struct mbl_stream *stream, const struct options *o, struct records **out, struct mbl_error *e);
 int records_open_text(struct mbl_stream *stream, const struct options *o, struct records **out, struct mbl_error *e);
 /* One file's records, whatever its format; an error if that has none (arrays). Close them. */
 int read_open(const char *path, const struct options *o, struct records **out, struct mbl_error *e);
 int read_records(struct reading *r, int (*open)(struct mbl_stream *, const struct options *, struct records **, struct mbl_error *),
                  struct table *out, struct mbl_error *e);
+
+/* -- lines, for makers of records. All zero is at the beginning. */
+struct lines {
+    struct mbl_buf block;        /* read and not yet given out: from `at` */
+    size_t at;
+    int64_t line;                /* of the last one given out */
+    bool ended;
+};
+/* The next line, blank ones included, without its end, good until the next call: 1, or 0 at the end. Fails on what is no UTF-8 text. */
+int lines_next(struct lines *l, struct mbl_stream *stream, const char **text, size_t *length, struct mbl_error *e);
+bool lines_blank(const char *text, size_t length);
+void lines_free(struct lines *l);
 
 /* -- arrays: bytes of a whole file, unpacked. The columns point into `data`, which the table takes over. */
 int read_idx(struct reading *r, struct table *out, struct mbl_error *e);

@@ -31,7 +31,7 @@ static void csv_close(struct records *r) {
 
 /* Spaces around a field that isn't quoted are no part of it: so people write tables by hand. */
 static struct cell trim(const struct mbl_field *f) {
-    struct cell cell = {f->text, f->length, false, f->quoted};
+    struct cell cell = {.text = f->text, .length = f->length, .quoted = f->quoted};
     if (f->quoted) return cell;
     while (cell.length && (*cell.text == ' ' || *cell.text == '\t')) cell.text++, cell.length--;
     while (cell.length && (cell.text[cell.length - 1] == ' ' || cell.text[cell.length - 1] == '\t')) cell.length--;

@@ -17,6 +17,9 @@ struct survey {
     enum column_use use;
     enum mbl_column_kind kind;
     size_t seen, numbers;      /* cells that aren't missing; of these, numbers */
+    size_t lists;              /* cells that are lists, and the first of them */
+    int64_t list_line;
+    const char *list_file;
     bool fractions, large;     /* some number is no integer; some is an integer beyond EXACT_MOST */
     struct dictionary distinct; /* up to DISTINCT_MOST + 1 of them */
     int64_t stray_line;        /* the first cell that is no number, */
@@ -35,6 +38,7 @@ struct loading {
     size_t *filled;            /* by column: the number of records after the last one that had it */
     size_t *places, place_cap, placed; /* column of the current file → column of all */
     size_t rows, pass;
+    const char *words;         /* the column of words; NULL: there is none */
     struct table *table;
 };
 
@@ -77,6 +81,10 @@ static int survey_record(struct loading *l, const struct records *records, struc
         double v;
         if (is_na(o, cell)) continue;
         s->seen++;
+        if (cell->list) {
+            if (!s->lists++) s->list_line = records->line, s->list_file = mbl_arena_strdup(&l->arena, mbl_stream_name(records->stream));
+            continue;
+        }
         if (table_parse_number(cell->text, cell->length, &v)) {
             s->numbers++;
             if (v != floor(v)) s->fractions = true;
@@ -119,6 +127,35 @@ static int load_number(struct column *c, const struct records *records, const st
                          c->name, (int)(cell->length < 40 ? cell->length : 40), cell->text);
 }
 
+/* A tag as the dataset has it: the rule may name those that the source has as numbers. NULL: it is none of them. */
+static const char *tag_name(const struct names *tags, const char *tag) {
+    double number;
+    if (names_have(tags, tag)) return tag;
+    bool fits = table_parse_number(tag, strlen(tag), &number) && number >= 0 && number < (double)tags->count && number == floor(number);
+    return fits ? tags->items[(size_t)number] : NULL;
+}
+
+static int load_words(struct column *c, const struct options *o, const struct records *records, const struct cell *cell, size_t row,
+                      struct mbl_error *e) {
+    bool named = c->is_label && o->tags.count;
+    struct cell bytes = {.text = "", .quoted = true, .missing = cell->missing || !cell->length};
+    int64_t count = 0;
+    if (!named) bytes.text = cell->text, bytes.length = cell->length;
+    load_text(c, o, &bytes, row);
+    for (const char *word = cell->text; word < cell->text + cell->length; word += strlen(word) + 1, count++) {
+        const char *name = named ? tag_name(&o->tags, word) : NULL;
+        if (named && !name)
+            return mbl_error_set(e, "%s:%lld: \"%.60s\" is none of the tags that the rule names", mbl_stream_name(records->stream),
+                                 (long long)records->line, word);
+        if (named) mbl_buf_add(&c->text, name, strlen(name) + 1);
+    }
+    c->offsets[row + 1] = (int64_t)c->text.len;
+    c->starts = mbl_grow(c->starts, &c->start_cap, row + 2, sizeof *c->starts);
+    if (row == 0) c->starts[0] = 0;
+    c->starts[row + 1] = c->starts[row] + count;
+    return 0;
+}
+
 static int load_cell(struct loading *l, struct column *c, const struct records *records, const struct cell *cell, size_t row,
                      struct mbl_error *e) {
     const struct options *o = l->r->options;
@@ -126,12 +163,23 @@ static int load_cell(struct loading *l, struct column *c, const struct records *
         load_text(c, o, cell, row);
         return 0;
     }
+    if (c->kind == MBL_WORDS) return load_words(c, o, records, cell, row, e);
     bool missing = is_na(o, cell);
     if (c->kind == MBL_NUMERIC) return load_number(c, records, cell, missing, row, e);
     c->codes = mbl_grow(c->codes, &c->code_cap, row + 1, sizeof *c->codes);
     c->codes[row] = missing ? -1 : (int32_t)dictionary_add(&c->dictionary, cell->text, cell->length);
     if (c->dictionary.count > INT32_MAX - 1) return mbl_error_set(e, "column %s has too many categories", c->name);
     return 0;
+}
+
+/* A tag for each word. A row that lacks one of both is for `clean` to judge. */
+static int check_tags(const struct table *t, const struct records *records, size_t row, struct mbl_error *e) {
+    const struct column *words = table_words(t), *tags = table_label(t);
+    if (!words || !tags || table_is_missing(words, row) || table_is_missing(tags, row)) return 0;
+    int64_t n = words->starts[row + 1] - words->starts[row], m = tags->starts[row + 1] - tags->starts[row];
+    if (n == m) return 0;
+    return mbl_error_set(e, "%s:%lld: %s has %lld words, %s %lld tags", mbl_stream_name(records->stream), (long long)records->line,
+                         words->name, (long long)n, tags->name, (long long)m);
 }
 
 static int load_record(struct loading *l, const struct records *records, struct mbl_error *e) {
@@ -145,6 +193,7 @@ static int load_record(struct loading *l, const struct records *records, struct 
     }
     for (size_t i = 0; i < l->count; i++) /* JSON Lines: what this one lacks is missing */
         if (l->surveys[i].column && l->filled[i] != row + 1 && load_cell(l, l->surveys[i].column, records, &absent, row, e)) return -1;
+    if (l->words && check_tags(t, records, row, e)) return -1;
     t->lines = mbl_grow(t->lines, &t->line_cap, row + 1, sizeof *t->lines);
     t->lines[row] = records->line;
     t->rows++;
@@ -188,6 +237,48 @@ static int stray_cell(const struct survey *s, const char *name, struct mbl_error
                          s->seen - s->numbers == 1 ? "" : "s");
 }
 
+/* A column of lists: the words, or a tag for each of them. */
+static int decide_lists(const struct loading *l, struct survey *s, const char *name, struct mbl_error *e) {
+    const struct options *o = l->r->options;
+    if (s->lists < s->seen)
+        return mbl_error_set(e, "%s:%lld: \"%.100s\" is a list, but not so in every row", s->list_file, (long long)s->list_line, name);
+    if (s->use == COLUMN_GROUP || names_have(&o->text, name) || names_have(&o->category, name))
+        return mbl_error_set(e, "%s:%lld: \"%.100s\" is a list: it may be words, or a label of tags", s->list_file,
+                             (long long)s->list_line, name);
+    if (s->use == COLUMN_LABEL && !l->words)
+        return mbl_error_set(e, "%s:%lld: the label %.100s is a list of tags, but there is no list of words", s->list_file,
+                             (long long)s->list_line, name);
+    s->kind = MBL_WORDS;
+    return 0;
+}
+
+/* Which list holds the words: the one that the rule names, or that is called so, or the only one. Others are left out. */
+static int find_words(struct loading *l, struct mbl_error *e) {
+    static const char *const usual[] = {"tokens", "words", "word", "form"};
+    const char *names = NULL;
+    size_t count = 0;
+    l->words = l->r->options->words;
+    for (size_t i = 0; i < l->count; i++) {
+        const struct survey *s = &l->surveys[i];
+        bool named = l->words && !strcmp(l->words, l->names.names[i]);
+        if (named && s->use != COLUMN_FEATURE) return mbl_error_set(e, "words: column %.100s has another use", l->words);
+        if (named && !s->lists) return mbl_error_set(e, "%s: words: column %.100s holds no lists", l->r->paths[0], l->words);
+        if (!s->lists || s->use != COLUMN_FEATURE) continue;
+        names = names ? mbl_arena_printf(&l->arena, "%s, %s", names, l->names.names[i]) : l->names.names[i];
+        count++;
+    }
+    for (size_t k = 0; !l->words && k < sizeof usual / sizeof *usual; k++)
+        for (size_t i = 0; i < l->count; i++)
+            if (l->surveys[i].lists && l->surveys[i].use == COLUMN_FEATURE && !strcmp(usual[k], l->names.names[i])) l->words = usual[k];
+    if (!l->words && count > 1)
+        return mbl_error_set(e, "%s: which column has the words? words = \"…\" must name one of %s", l->r->paths[0], names);
+    if (!l->words) l->words = names;
+    for (size_t i = 0; i < l->count; i++)
+        if (l->surveys[i].lists && l->surveys[i].use == COLUMN_FEATURE && strcmp(l->names.names[i], l->words))
+            l->surveys[i].use = COLUMN_UNUSED;
+    return 0;
+}
+
 static int decide_label(const struct options *o, struct survey *s, const char *name, struct mbl_error *e) {
     bool numbers = s->numbers == s->seen;
     s->kind = read_are_classes(o, numbers, !s->fractions, s->distinct.count, s->seen) ? MBL_CATEGORY : MBL_NUMERIC;
@@ -199,6 +290,10 @@ static int decide_label(const struct options *o, struct survey *s, const char *n
 static int decide_kind(struct loading *l, struct survey *s, const char *name, struct mbl_error *e) {
     const struct options *o = l->r->options;
     size_t strays = s->seen - s->numbers;
+    if (s->lists) return decide_lists(l, s, name, e);
+    if (s->use == COLUMN_LABEL && l->words)
+        return mbl_error_set(e, "%s: the label %.100s is no list; where there are words (%.100s) it has a tag for each", l->r->paths[0], name,
+                             l->words);
     if (s->use == COLUMN_LABEL) return decide_label(o, s, name, e);
     if (!strcmp(o->format, "text") || names_have(&o->text, name)) s->kind = MBL_TEXT;
     else if (s->use == COLUMN_GROUP || names_have(&o->category, name)) s->kind = MBL_CATEGORY;
@@ -222,9 +317,10 @@ static int decide_columns(struct loading *l, struct mbl_error *e) {
     if (!l->rows) return mbl_error_set(e, "%s has no rows", l->r->paths[0]);
     if (read_uses(l->r->options, l->names.names, l->count, l->r->paths[0], uses, e)) return -1;
     t->columns = mbl_arena_alloc(&t->arena, (l->count + 1) * sizeof *t->columns);
+    for (size_t i = 0; i < l->count; i++) l->surveys[i].use = uses[i];
+    if (find_words(l, e)) return -1;
     for (size_t i = 0; i < l->count; i++) {
         struct survey *s = &l->surveys[i];
-        s->use = uses[i];
         if (s->use == COLUMN_UNUSED) continue;
         if (decide_kind(l, s, l->names.names[i], e)) return -1;
         s->column = &t->columns[t->column_count++];

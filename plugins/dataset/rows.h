@@ -26,6 +26,9 @@ struct cleaned {
 /* Applies `clean`: what is missing, then what is there twice. POLICY_MEAN is left to fill_missing, for it takes the training part. */
 int clean_rows(const struct table *t, const struct options *o, struct cleaned *out, struct mbl_error *e);
 
+/* Whether the tags of the rows that are kept fit the rule's scheme; the error lists the rows where they don't. */
+int tags_fit(const struct table *t, const struct options *o, const struct rows *kept, struct mbl_error *e);
+
 /* Fills in what is missing (POLICY_MEAN) by what the rows of `train` say. */
 int fill_missing(struct table *t, const struct rows *train, struct mbl_error *e);
 

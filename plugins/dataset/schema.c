@@ -1,4 +1,5 @@
 /* schema.c: a dataset's schema, with the scaling fitted on the training part alone; see write.h. */
+#include "lib/tagging.h"
 #include "write.h"
 
 #include <math.h>
@@ -6,7 +7,7 @@
 #include <string.h>
 
 static bool is_feature(const struct column *c) {
-    return !c->is_label && !c->is_group && c->kind != MBL_TEXT;
+    return !c->is_label && !c->is_group && !column_is_text(c);
 }
 
 /* Sums over the rows of `train`, one a feature or one a channel. NaN, missing and kept, counts for nothing. */
@@ -115,7 +116,7 @@ static struct mbl_json *names_list(const struct dictionary *d, struct mbl_arena 
 }
 
 static struct mbl_json *columns_of(const struct table *t, struct mbl_arena *a) {
-    static const char *const kinds[] = {[MBL_NUMERIC] = "numeric", [MBL_CATEGORY] = "category", [MBL_TEXT] = "text"};
+    static const char *const kinds[] = {[MBL_NUMERIC] = "numeric", [MBL_CATEGORY] = "category", [MBL_TEXT] = "text", [MBL_WORDS] = "words"};
     struct mbl_json *list = mbl_json_list(a);
     for (size_t i = 0; i < t->column_count; i++) {
         const struct column *c = &t->columns[i];
@@ -132,22 +133,31 @@ static struct mbl_json *columns_of(const struct table *t, struct mbl_arena *a) {
     return list;
 }
 
-/* How many rows each part has, and of each class. */
+/* How many rows each part has, and rows, or words, of each class. */
 static void add_rows(const struct finished *x, const struct column *label, struct mbl_json *schema, struct mbl_arena *a) {
     struct mbl_json *rows = mbl_json_table(a), *classes = mbl_json_table(a);
-    bool classified = label && label->kind == MBL_CATEGORY;
+    bool classified = label && label->kind != MBL_NUMERIC, tags = classified && label->kind == MBL_WORDS;
     for (int p = 0; p < PART_COUNT; p++) {
         if (!x->parts[p].count) continue;
         mbl_json_set(a, rows, part_names[p], mbl_json_int(a, (int64_t)x->parts[p].count));
         if (!classified) continue;
         int64_t *counts = mbl_arena_alloc(a, label->dictionary.count * sizeof *counts);
         struct mbl_json *list = mbl_json_list(a);
-        for (size_t i = 0; i < x->parts[p].count; i++) counts[label->codes[x->parts[p].at[i]]]++;
+        for (size_t i = 0; i < x->parts[p].count; i++) {
+            size_t row = x->parts[p].at[i], first = tags ? (size_t)label->starts[row] : row;
+            size_t end = tags ? (size_t)label->starts[row + 1] : row + 1;
+            for (size_t k = first; k < end; k++) counts[label->codes[k]]++;
+        }
         for (size_t i = 0; i < label->dictionary.count; i++) mbl_json_push(a, list, mbl_json_int(a, counts[i]));
         mbl_json_set(a, classes, part_names[p], list);
     }
     mbl_json_set(a, schema, "rows", rows);
-    if (classified) mbl_json_set(a, schema, "class_rows", classes);
+    if (classified) mbl_json_set(a, schema, tags ? "class_words" : "class_rows", classes);
+}
+
+static const char *task_of(const struct column *label) {
+    if (!label) return "none";
+    return label->kind == MBL_WORDS ? "token_classification" : label->kind == MBL_CATEGORY ? "classification" : "regression";
 }
 
 struct mbl_json *write_schema(const struct finished *x, struct mbl_arena *a) {
@@ -158,9 +168,15 @@ struct mbl_json *write_schema(const struct finished *x, struct mbl_arena *a) {
     /* A split without a training part (a test set of its own) has nothing to fit on but its own rows. */
     for (int p = PART_COUNT - 1; p >= 0 && !train->count; p--) train = &x->parts[p];
     mbl_json_set(a, schema, "version", mbl_json_int(a, MBL_SCHEMA_VERSION));
-    mbl_json_set(a, schema, "task", mbl_json_string(a, !label ? "none" : label->kind == MBL_CATEGORY ? "classification" : "regression"));
+    mbl_json_set(a, schema, "task", mbl_json_string(a, task_of(label)));
     mbl_json_set(a, schema, "columns", columns_of(t, a));
-    if (label && label->kind == MBL_CATEGORY) mbl_json_set(a, schema, "classes", names_list(&label->dictionary, a));
+    if (label && label->kind != MBL_NUMERIC) mbl_json_set(a, schema, "classes", names_list(&label->dictionary, a));
+    if (label && label->kind == MBL_WORDS) {
+        const struct dictionary *d = &label->dictionary;
+        bool said = strcmp(x->options->scheme, "auto") != 0;
+        const char *scheme = said ? x->options->scheme : mbl_scheme_name(mbl_scheme_by_names(d->names, d->count));
+        mbl_json_set(a, schema, "scheme", mbl_json_string(a, scheme));
+    }
     if (label && label->kind == MBL_NUMERIC) mbl_json_set(a, schema, "target", target_of(label, train, a));
     if (t->shape_rank) {
         struct mbl_json *shape = mbl_json_list(a);

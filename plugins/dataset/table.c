@@ -54,6 +54,7 @@ void table_free(struct table *t) {
         free(c->numbers);
         free(c->codes);
         free(c->offsets);
+        free(c->starts);
         free(c->missing);
         mbl_buf_free(&c->text);
         dictionary_free(&c->dictionary);
@@ -77,6 +78,12 @@ struct column *table_label(const struct table *t) {
     return NULL;
 }
 
+struct column *table_words(const struct table *t) {
+    for (size_t i = 0; i < t->column_count; i++)
+        if (t->columns[i].kind == MBL_WORDS && !t->columns[i].is_label) return &t->columns[i];
+    return NULL;
+}
+
 const char *table_file(const struct table *t, size_t row) {
     size_t i = t->file_count;
     while (i > 1 && t->file_starts[i - 1] > row) i--;
@@ -89,7 +96,7 @@ float table_number(const struct column *c, size_t row, size_t k) {
 
 bool table_is_missing(const struct column *c, size_t row) {
     if (c->kind == MBL_CATEGORY) return c->codes[row] < 0;
-    if (c->kind == MBL_TEXT) return c->missing && c->missing[row];
+    if (column_is_text(c)) return c->missing && c->missing[row];
     if (c->bytes) return false;
     for (size_t k = 0; k < c->width; k++)
         if (isnan(c->numbers[row * c->width + k])) return true;
@@ -104,10 +111,13 @@ void table_value(const struct column *c, size_t row, char *out, size_t size) {
     } else {
         const char *s = c->kind == MBL_CATEGORY ? c->dictionary.names[c->codes[row]] : mbl_buf_str(&c->text) + c->offsets[row];
         size_t n = c->kind == MBL_CATEGORY ? strlen(s) : (size_t)(c->offsets[row + 1] - c->offsets[row]);
+        if (c->kind == MBL_WORDS && n) n--; /* the last word's end */
         size_t most = size - 6 < 60 ? size - 6 : 60, shown = n;
         if (n > most)
             for (shown = most; shown > 0 && ((unsigned char)s[shown] & 0xc0) == 0x80;) shown--;
-        snprintf(out, size, "\"%.*s%s\"", (int)shown, s, n > shown ? "\xe2\x80\xa6" : "");
+        char text[61];
+        for (size_t i = 0; i < shown; i++) text[i] = s[i] ? s[i] : ' ';
+        snprintf(out, size, "\"%.*s%s\"", (int)shown, text, n > shown ? "\xe2\x80\xa6" : "");
     }
 }
 
@@ -127,14 +137,11 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const struct category *)a)->name, ((const struct category *)b)->name);
 }
 
-void table_settle_categories(struct column *c, size_t rows, const size_t *kept, size_t kept_count) {
-    struct dictionary *d = &c->dictionary;
+/* Leaves the names that are used, in order; moved[old code] becomes the new one. */
+static void settle(struct dictionary *d, const bool *used, int32_t *moved) {
     struct category *order = mbl_alloc(d->count * sizeof *order);
-    int32_t *moved = mbl_alloc(d->count * sizeof *moved);
-    bool *used = mbl_alloc(d->count * sizeof *used), numbers = true;
+    bool numbers = true;
     size_t count = 0;
-    for (size_t i = 0; i < kept_count; i++)
-        if (c->codes[kept[i]] >= 0) used[c->codes[kept[i]]] = true;
     for (size_t i = 0; i < d->count; i++) {
         if (!used[i]) continue;
         order[count] = (struct category){.name = d->names[i], .code = i};
@@ -146,12 +153,39 @@ void table_settle_categories(struct column *c, size_t rows, const size_t *kept, 
         moved[order[i].code] = (int32_t)i;
     }
     d->count = count;
-    for (size_t i = 0; i < rows; i++) /* what only dropped rows have goes anywhere, since nobody looks at it again */
-        if (c->codes[i] >= 0) c->codes[i] = moved[c->codes[i]];
     free(d->slots); /* they hold the old codes; nothing is added any more */
     d->slots = NULL;
     d->slot_count = 0;
     free(order);
+}
+
+void table_settle_categories(struct column *c, size_t rows, const size_t *kept, size_t kept_count) {
+    int32_t *moved = mbl_alloc(c->dictionary.count * sizeof *moved);
+    bool *used = mbl_alloc(c->dictionary.count * sizeof *used);
+    for (size_t i = 0; i < kept_count; i++)
+        if (c->codes[kept[i]] >= 0) used[c->codes[kept[i]]] = true;
+    settle(&c->dictionary, used, moved);
+    for (size_t i = 0; i < rows; i++) /* what only dropped rows have goes anywhere, since nobody looks at it again */
+        if (c->codes[i] >= 0) c->codes[i] = moved[c->codes[i]];
+    free(moved);
+    free(used);
+}
+
+void table_settle_tags(struct column *c, size_t rows, const size_t *kept, size_t kept_count, const char *const *fixed, size_t fixed_count) {
+    const char *tag = mbl_buf_str(&c->text);
+    size_t words = (size_t)c->starts[rows];
+    for (size_t i = 0; i < fixed_count; i++) dictionary_add(&c->dictionary, fixed[i], strlen(fixed[i]));
+    c->codes = mbl_alloc((words + 1) * sizeof *c->codes);
+    for (size_t w = 0; w < words; w++, tag += strlen(tag) + 1)
+        c->codes[w] = (int32_t)dictionary_add(&c->dictionary, tag, strlen(tag));
+    if (fixed_count) return;
+    int32_t *moved = mbl_alloc(c->dictionary.count * sizeof *moved);
+    bool *used = mbl_alloc(c->dictionary.count * sizeof *used);
+    for (size_t i = 0; i < kept_count; i++)
+        for (int64_t w = c->starts[kept[i]]; w < c->starts[kept[i] + 1]; w++) used[c->codes[w]] = true;
+    for (size_t i = 0; i < c->dictionary.count; i++) moved[i] = -1;
+    settle(&c->dictionary, used, moved);
+    for (size_t w = 0; w < words; w++) c->codes[w] = moved[c->codes[w]];
     free(moved);
     free(used);
 }

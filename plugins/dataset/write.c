@@ -7,7 +7,9 @@
 
 #define BLOCK_BYTES ((size_t)1 << 20)
 
-enum tensor_kind { TENSOR_FEATURES, TENSOR_CATEGORY, TENSOR_LABEL, TENSOR_TEXT, TENSOR_OFFSETS, TENSOR_LINE };
+/* Of each word rather than of each row: TENSOR_TAGS, TENSOR_WORDS (their bytes), TENSOR_ENDS (where these end). */
+enum tensor_kind { TENSOR_FEATURES, TENSOR_CATEGORY, TENSOR_LABEL, TENSOR_TEXT, TENSOR_OFFSETS, TENSOR_LINE, TENSOR_TAGS, TENSOR_WORDS,
+                   TENSOR_ENDS, TENSOR_WORD_ROWS };
 
 /* One tensor of the file and where its rows come from. */
 struct source {
@@ -55,13 +57,27 @@ static struct mbl_tensor *add(struct writing *w, const char *name, enum mbl_dtyp
 static void declare(struct writing *w, const struct finished *f, struct mbl_arena *a) {
     const struct table *t = w->t;
     int64_t rows = (int64_t)w->rows->count;
-    w->tensors = mbl_arena_alloc(a, (2 * t->column_count + 3) * sizeof *w->tensors);
-    w->sources = mbl_arena_alloc(a, (2 * t->column_count + 3) * sizeof *w->sources);
+    w->tensors = mbl_arena_alloc(a, (2 * t->column_count + 4) * sizeof *w->tensors);
+    w->sources = mbl_arena_alloc(a, (2 * t->column_count + 4) * sizeof *w->sources);
     for (size_t i = 0; i < t->column_count; i++) {
         const struct column *c = &t->columns[i];
         if (is_number(c)) w->numbers += c->width;
         if (c->is_group) continue;
-        if (c->is_label) {
+        if (c->kind == MBL_WORDS) {
+            int64_t words = 0, bytes = 0;
+            for (size_t r = 0; r < w->rows->count; r++) {
+                size_t row = w->rows->at[r];
+                words += c->starts[row + 1] - c->starts[row];
+                bytes += c->offsets[row + 1] - c->offsets[row];
+            }
+            if (c->is_label) {
+                add(w, "label", MBL_I32, TENSOR_TAGS, c, words);
+                continue;
+            }
+            add(w, mbl_arena_printf(a, "words:%s", c->name), MBL_U8, TENSOR_WORDS, c, bytes - words);
+            add(w, mbl_arena_printf(a, "words:%s:offsets", c->name), MBL_I64, TENSOR_ENDS, c, words + 1);
+            add(w, mbl_arena_printf(a, "words:%s:rows", c->name), MBL_I64, TENSOR_WORD_ROWS, c, rows + 1);
+        } else if (c->is_label) {
             add(w, "label", c->kind == MBL_CATEGORY ? MBL_I32 : MBL_F32, TENSOR_LABEL, c, rows);
         } else if (c->kind == MBL_CATEGORY) {
             add(w, mbl_arena_printf(a, "category:%s", c->name), MBL_I32, TENSOR_CATEGORY, c, rows);
@@ -102,7 +118,8 @@ static void put_row(const struct writing *w, const struct source *s, const struc
     case TENSOR_FEATURES: gather(w, row, t->type, to); break;
     case TENSOR_LINE: memcpy(to, &w->t->lines[row], 8); break;
     case TENSOR_OFFSETS:
-        *offset += c->offsets[row + 1] - c->offsets[row];
+    case TENSOR_WORD_ROWS:
+        *offset += s->kind == TENSOR_OFFSETS ? c->offsets[row + 1] - c->offsets[row] : c->starts[row + 1] - c->starts[row];
         memcpy(to, offset, 8);
         break;
     default:
@@ -120,16 +137,44 @@ static int write_text(const struct writing *w, size_t at) {
     return 0;
 }
 
+/* Of the words of all rows: their bytes, where they end, or their tags. */
+static int write_words(const struct writing *w, size_t at) {
+    const struct column *c = w->sources[at].column;
+    enum tensor_kind kind = w->sources[at].kind;
+    struct mbl_buf block = {0};
+    int64_t end = 0;
+    int failed = 0;
+    if (kind == TENSOR_ENDS) mbl_buf_add(&block, &end, sizeof end);
+    for (size_t i = 0; i < w->rows->count && !failed; i++) {
+        size_t row = w->rows->at[i];
+        const char *word = mbl_buf_str(&c->text) + c->offsets[row];
+        for (int64_t k = c->starts[row]; k < c->starts[row + 1]; k++) {
+            size_t n = strlen(word);
+            end += (int64_t)n;
+            if (kind == TENSOR_WORDS) mbl_buf_add(&block, word, n);
+            else if (kind == TENSOR_ENDS) mbl_buf_add(&block, &end, sizeof end);
+            else mbl_buf_add(&block, &c->codes[k], sizeof c->codes[k]);
+            word += n + 1;
+        }
+        if (block.len < BLOCK_BYTES && i + 1 < w->rows->count) continue;
+        if (block.len) failed = mbl_safetensors_append(w->out, at, block.data, block.len, w->e);
+        block.len = 0;
+    }
+    mbl_buf_free(&block);
+    return failed;
+}
+
 static int write_tensor(const struct writing *w, size_t at) {
     const struct mbl_tensor *t = &w->tensors[at];
     const struct source *s = &w->sources[at];
     if (s->kind == TENSOR_TEXT) return write_text(w, at);
+    if (s->kind == TENSOR_TAGS || s->kind == TENSOR_WORDS || s->kind == TENSOR_ENDS) return write_words(w, at);
     size_t width = mbl_dtype_width(t->type) * (s->kind == TENSOR_FEATURES ? w->numbers : 1);
     size_t most = BLOCK_BYTES / width ? BLOCK_BYTES / width : 1, have = 0;
     int64_t offset = 0;
     unsigned char *block = mbl_alloc(most * width);
     int failed = 0;
-    if (s->kind == TENSOR_OFFSETS) failed = mbl_safetensors_append(w->out, at, &offset, sizeof offset, w->e);
+    if (s->kind == TENSOR_OFFSETS || s->kind == TENSOR_WORD_ROWS) failed = mbl_safetensors_append(w->out, at, &offset, sizeof offset, w->e);
     for (size_t i = 0; i < w->rows->count && !failed; i++) {
         put_row(w, s, t, i, &offset, block + have * width);
         if (++have < most && i + 1 < w->rows->count) continue;

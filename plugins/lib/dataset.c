@@ -31,11 +31,12 @@ static const void *aligned(const struct opening *o, const struct mbl_tensor *t) 
     return memcpy(mbl_arena_alloc(&o->d->arena, t->bytes), t->data, t->bytes);
 }
 
+/* How many rows there are. Tags are as many as words; lines, which the step always writes, say how many rows these make. */
 static int find_rows(const struct opening *o) {
     static const char *const candidates[] = {"label", "features", "line"};
     for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
         const struct mbl_tensor *t = mbl_safetensors_find(&o->d->file, candidates[i]);
-        if (!t || t->rank < 1) continue;
+        if (!t || t->rank < 1 || (!i && o->d->schema.task == MBL_TAGGING)) continue;
         o->d->rows = t->shape[0];
         if ((uint64_t)o->d->rows <= o->d->file.map.size) return 0;
         return mbl_error_set(o->e, "%s: %lld rows in a file of %zu bytes", o->path, (long long)o->d->rows, o->d->file.map.size);
@@ -50,13 +51,16 @@ static int open_labels(const struct opening *o) {
         if (find_tensor(o, "label", MBL_F32, 1, d->rows, &t)) return -1;
         d->targets = aligned(o, t);
     }
-    if (d->schema.task == MBL_CLASSIFICATION) {
-        if (find_tensor(o, "label", MBL_I32, 1, d->rows, &t)) return -1;
+    if (d->schema.task == MBL_CLASSIFICATION || d->schema.task == MBL_TAGGING) {
+        bool tags = d->schema.task == MBL_TAGGING;
+        if (tags && !d->words.name) return mbl_error_set(o->e, "%s: it has tags, but no words", o->path);
+        int64_t count = tags ? d->words.count : d->rows;
+        if (find_tensor(o, "label", MBL_I32, 1, count, &t)) return -1;
         d->labels = aligned(o, t);
-        for (int64_t i = 0; i < d->rows; i++)
+        for (int64_t i = 0; i < count; i++)
             if (d->labels[i] < 0 || (size_t)d->labels[i] >= d->schema.class_count)
-                return mbl_error_set(o->e, "%s: row %lld: class %d; there are %zu", o->path, (long long)i, d->labels[i],
-                                     d->schema.class_count);
+                return mbl_error_set(o->e, "%s: %s %lld: class %d; there are %zu", o->path, tags ? "word" : "row", (long long)i,
+                                     d->labels[i], d->schema.class_count);
     }
     return 0;
 }
@@ -128,28 +132,54 @@ static int open_features(const struct opening *o) {
     return 0;
 }
 
+/* Whether at[0] … at[count] part 0 … whole. */
+static bool check_parts(const int64_t *at, int64_t count, int64_t whole) {
+    bool fine = at[0] == 0 && at[count] == whole;
+    for (int64_t i = 0; i < count && fine; i++) fine = at[i] <= at[i + 1] && at[i + 1] <= whole;
+    return fine;
+}
+
+static int check_strings(const struct opening *o, const char *column, const char *what, const char *bytes, int64_t size, const int64_t *at,
+                         int64_t count) {
+    if (!check_parts(at, count, size))
+        return mbl_error_set(o->e, "%s: column %s: its offsets don't part its %lld bytes", o->path, column, (long long)size);
+    for (int64_t i = 0; i < count; i++) {
+        size_t n = (size_t)(at[i + 1] - at[i]);
+        if (mbl_utf8_check(bytes + at[i], n) != n)
+            return mbl_error_set(o->e, "%s: %s %lld: column %s is not UTF-8", o->path, what, (long long)i, column);
+    }
+    return 0;
+}
+
 static int open_text(const struct opening *o, const struct mbl_column *c, struct mbl_text_column *text) {
     const struct mbl_tensor *bytes, *offsets;
     struct mbl_dataset *d = o->d;
     if (find_tensor(o, mbl_arena_printf(&d->arena, "text:%s", c->name), MBL_U8, 1, -1, &bytes)) return -1;
     if (find_tensor(o, mbl_arena_printf(&d->arena, "text:%s:offsets", c->name), MBL_I64, 1, d->rows + 1, &offsets)) return -1;
     *text = (struct mbl_text_column){c->name, bytes->data, aligned(o, offsets)};
-    const int64_t *at = text->offsets;
-    bool fine = at[0] == 0 && at[d->rows] == bytes->shape[0];
-    for (int64_t i = 0; i < d->rows && fine; i++) {
-        fine = at[i] <= at[i + 1] && at[i + 1] <= bytes->shape[0];
-        size_t n = fine ? (size_t)(at[i + 1] - at[i]) : 0;
-        if (fine && mbl_utf8_check(text->bytes + at[i], n) != n)
-            return mbl_error_set(o->e, "%s: row %lld: column %s is not UTF-8", o->path, (long long)i, c->name);
-    }
-    return fine ? 0
-                : mbl_error_set(o->e, "%s: column %s: its offsets don't part its %lld bytes", o->path, c->name, (long long)bytes->shape[0]);
+    return check_strings(o, c->name, "row", text->bytes, bytes->shape[0], text->offsets, d->rows);
+}
+
+static int open_words(const struct opening *o, const struct mbl_column *c) {
+    const struct mbl_tensor *bytes, *offsets, *rows;
+    struct mbl_dataset *d = o->d;
+    if (find_tensor(o, mbl_arena_printf(&d->arena, "words:%s", c->name), MBL_U8, 1, -1, &bytes) ||
+        find_tensor(o, mbl_arena_printf(&d->arena, "words:%s:offsets", c->name), MBL_I64, 1, -1, &offsets) ||
+        find_tensor(o, mbl_arena_printf(&d->arena, "words:%s:rows", c->name), MBL_I64, 1, d->rows + 1, &rows))
+        return -1;
+    int64_t count = offsets->shape[0] - 1;
+    if (count < 0) return mbl_error_set(o->e, "%s: column %s: it has no offsets", o->path, c->name);
+    d->words = (struct mbl_word_column){c->name, bytes->data, aligned(o, offsets), aligned(o, rows), count};
+    return check_parts(d->words.rows, d->rows, count)
+               ? check_strings(o, c->name, "word", d->words.bytes, bytes->shape[0], d->words.offsets, count)
+               : mbl_error_set(o->e, "%s: column %s: its rows don't part its %lld words", o->path, c->name, (long long)count);
 }
 
 static int open_texts(const struct opening *o) {
     struct mbl_dataset *d = o->d;
     d->texts = mbl_arena_alloc(&d->arena, (d->schema.column_count + 1) * sizeof *d->texts);
     for (size_t i = 0; i < d->schema.column_count; i++) {
+        if (d->schema.columns[i].kind == MBL_WORDS && open_words(o, &d->schema.columns[i])) return -1;
         if (d->schema.columns[i].kind != MBL_TEXT) continue;
         if (open_text(o, &d->schema.columns[i], &d->texts[d->text_count])) return -1;
         d->text_count++;
@@ -173,7 +203,7 @@ int mbl_dataset_open(const char *path, struct mbl_dataset *out, struct mbl_error
     *out = (struct mbl_dataset){0};
     struct opening o = {path, out, e};
     if (mbl_safetensors_open(path, &out->file, e)) return -1;
-    int failed = open_schema(&o) || find_rows(&o) || open_labels(&o) || open_features(&o) || open_texts(&o);
+    int failed = open_schema(&o) || find_rows(&o) || open_texts(&o) || open_labels(&o) || open_features(&o);
     const struct mbl_tensor *lines = NULL;
     if (!failed && mbl_safetensors_find(&out->file, "line")) {
         failed = find_tensor(&o, "line", MBL_I64, 1, out->rows, &lines);

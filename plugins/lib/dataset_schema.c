@@ -26,7 +26,8 @@ static int read_names(struct reading *r, const struct mbl_json *list, const char
 }
 
 static int read_column(struct reading *r, const struct mbl_json *entry, struct mbl_column *column) {
-    static const char *const kinds[] = {[MBL_NUMERIC] = "numeric", [MBL_CATEGORY] = "category", [MBL_TEXT] = "text", [MBL_LABEL] = "label"};
+    static const char *const kinds[] = {[MBL_NUMERIC] = "numeric", [MBL_CATEGORY] = "category", [MBL_TEXT] = "text",
+                                        [MBL_WORDS] = "words",   [MBL_LABEL] = "label"};
     const char *kind = mbl_json_get_string(entry, "kind");
     column->name = mbl_json_get_string(entry, "name");
     if (!column->name || !kind) return mbl_error_set(r->e, "schema: a column needs a name and a kind");
@@ -53,10 +54,12 @@ static int read_columns(struct reading *r) {
     const struct mbl_json *list = mbl_json_get(r->out->json, "columns");
     if (!list || list->type != MBL_JSON_LIST) return mbl_error_set(r->e, "schema: it has no list of columns");
     struct mbl_column *columns = mbl_arena_alloc(r->arena, (list->count + 1) * sizeof *columns);
+    size_t words = 0;
     r->out->columns = columns;
     for (size_t i = 0; i < list->count; i++) {
         if (read_column(r, list->items[i], &columns[i])) return -1;
         r->out->column_count++;
+        if (columns[i].kind == MBL_WORDS && words++) return mbl_error_set(r->e, "schema: more than one column of words");
         if (columns[i].kind != MBL_LABEL) continue;
         if (r->out->label) return mbl_error_set(r->e, "schema: two label columns, %s and %s", r->out->label, columns[i].name);
         r->out->label = columns[i].name;
@@ -119,6 +122,20 @@ static int read_numbers(struct reading *r, const struct mbl_json *scaling, const
     return 0;
 }
 
+static const char *const tasks[] = {
+    [MBL_NO_TASK] = "none", [MBL_CLASSIFICATION] = "classification", [MBL_REGRESSION] = "regression", [MBL_TAGGING] = "token_classification"};
+#define TASK_COUNT (sizeof tasks / sizeof *tasks)
+
+static int read_task(struct reading *r) {
+    const char *task = mbl_json_get_string(r->out->json, "task");
+    for (size_t i = 0; task && i < TASK_COUNT; i++) {
+        if (strcmp(tasks[i], task)) continue;
+        r->out->task = (enum mbl_task)i;
+        return 0;
+    }
+    return mbl_error_set(r->e, "schema: task must be classification, regression, token_classification or none");
+}
+
 int mbl_schema_parse(struct mbl_json *json, struct mbl_arena *arena, struct mbl_schema *out, struct mbl_error *e) {
     *out = (struct mbl_schema){.json = json};
     struct reading r = {arena, out, e};
@@ -126,17 +143,14 @@ int mbl_schema_parse(struct mbl_json *json, struct mbl_arena *arena, struct mbl_
     int64_t version = mbl_json_get_int(json, "version", 0);
     if (version != MBL_SCHEMA_VERSION)
         return mbl_error_set(e, "schema: format version %lld; this mbuild reads version %d", (long long)version, MBL_SCHEMA_VERSION);
-    const char *task = mbl_json_get_string(json, "task");
-    if (task && !strcmp(task, "classification")) out->task = MBL_CLASSIFICATION;
-    else if (task && !strcmp(task, "regression")) out->task = MBL_REGRESSION;
-    else if (!task || strcmp(task, "none")) return mbl_error_set(e, "schema: task must be classification, regression or none");
-    if (read_columns(&r) || read_shape(&r)) return -1;
+    if (read_task(&r) || read_columns(&r) || read_shape(&r)) return -1;
     name_features(&r);
     if (!out->label != !out->task) return mbl_error_set(e, "schema: a label and a task need each other");
-    if (out->task == MBL_CLASSIFICATION) {
+    if (out->task == MBL_CLASSIFICATION || out->task == MBL_TAGGING) {
         if (read_names(&r, mbl_json_get(json, "classes"), "classes", &out->classes, &out->class_count)) return -1;
         if (out->class_count < 1) return mbl_error_set(e, "schema: classification without classes");
     }
+    if (out->task == MBL_TAGGING) out->scheme = mbl_json_get_string(json, "scheme");
     const struct mbl_json *scaling = mbl_json_get(json, "scaling"), *target = mbl_json_get(json, "target");
     out->scaling = mbl_json_get_string(scaling, "kind");
     if (!out->scaling) out->scaling = "none";
@@ -161,8 +175,8 @@ static int compare_names(const char *what, const char *const *a, size_t m, const
 }
 
 int mbl_schema_compatible(const struct mbl_schema *a, const struct mbl_schema *b, struct mbl_error *e) {
-    static const char *const tasks[] = {"unlabelled", "classification", "regression"};
-    if (a->task != b->task) return mbl_error_set(e, "%s here, %s there", tasks[a->task], tasks[b->task]);
+    if (a->task != b->task)
+        return mbl_error_set(e, "%s here, %s there", a->task ? tasks[a->task] : "unlabelled", b->task ? tasks[b->task] : "unlabelled");
     if (a->shape_rank != b->shape_rank || memcmp(a->shape, b->shape, sizeof a->shape))
         return mbl_error_set(e, "images of %lld × %lld × %lld here, of %lld × %lld × %lld there", (long long)a->shape[0],
                              (long long)a->shape[1], (long long)a->shape[2], (long long)b->shape[0], (long long)b->shape[1],

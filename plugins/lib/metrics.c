@@ -69,15 +69,17 @@ static double ratio(double a, double b) {
     return b > 0 ? a / b : 0;
 }
 
-static void average_classes(struct mbl_scores *s) {
-    int64_t hits = 0;
-    double n = (double)s->class_count, rows = (double)s->rows;
+void mbl_score_averages(struct mbl_scores *s) {
+    int64_t hits = 0, predicted = 0, support = 0;
+    double n = (double)s->class_count;
     for (size_t c = 0; c < s->class_count; c++) {
         struct mbl_class_score *k = &s->classes[c];
         k->precision = ratio((double)k->hits, (double)k->predicted);
         k->recall = ratio((double)k->hits, (double)k->support);
         k->f1 = ratio(2 * (double)k->hits, (double)(k->predicted + k->support));
         hits += k->hits;
+        predicted += k->predicted;
+        support += k->support;
         s->precision_macro += k->precision;
         s->recall_macro += k->recall;
         s->f1_macro += k->f1;
@@ -89,11 +91,12 @@ static void average_classes(struct mbl_scores *s) {
                                                                                                         &s->recall_weighted,
                                                                                                         &s->f1_weighted};
     for (int i = 0; i < 3; i++) { /* divided last, so that all ones give 1 */
-        *macro[i] /= n;
-        *weighted[i] /= rows;
+        *macro[i] = ratio(*macro[i], n);
+        *weighted[i] = ratio(*weighted[i], (double)support);
     }
-    /* With one label a row, each error is one false positive and one false negative: the three micro figures are the accuracy. */
-    s->accuracy = s->precision_micro = s->recall_micro = s->f1_micro = (double)hits / rows;
+    s->precision_micro = ratio((double)hits, (double)predicted);
+    s->recall_micro = ratio((double)hits, (double)support);
+    s->f1_micro = ratio(2 * (double)hits, (double)(predicted + support));
 }
 
 static int score_classes(struct mbl_scores *s, const float *outputs, const int32_t *labels, struct mbl_arena *arena, struct mbl_error *e) {
@@ -121,7 +124,9 @@ static int score_classes(struct mbl_scores *s, const float *outputs, const int32
         bins[bin].hits += guess == label;
     }
     for (int i = 0; i < ECE_BINS; i++) s->ece += fabs(bins[i].hits - bins[i].confidence) / (double)s->rows;
-    average_classes(s);
+    mbl_score_averages(s);
+    /* With one label a row, each error is one false positive and one false negative: the three micro figures are the accuracy. */
+    s->accuracy = s->recall_micro;
     s->auc = NAN;
     return width == 1 ? area_under_curve(s->rows, outputs, labels, &s->auc, e) : 0;
 }
@@ -191,6 +196,7 @@ void mbl_score_brief(enum mbl_problem problem, size_t class_count, int64_t rows,
 enum where {
     CLASSIFIED = 1 << MBL_CLASSES | 1 << MBL_BINARY,
     TWO = 1 << MBL_BINARY,
+    TAGS = 1 << MBL_TOKEN_CLASSES,
     VALUES = 1 << MBL_VALUES,
     LANGUAGE = 1 << MBL_NEXT_TOKEN | 1 << MBL_MASKED_TOKEN
 };
@@ -200,16 +206,22 @@ static const struct {
     unsigned problems;
 } figures[] = {
 #define FIGURE(name, problems) {#name, offsetof(struct mbl_scores, name), problems}
-    FIGURE(accuracy, CLASSIFIED | LANGUAGE),
-    FIGURE(precision_macro, CLASSIFIED),
-    FIGURE(recall_macro, CLASSIFIED),
-    FIGURE(f1_macro, CLASSIFIED),
+    FIGURE(accuracy, CLASSIFIED | LANGUAGE | TAGS),
+    {"precision", offsetof(struct mbl_scores, precision_micro), TAGS},
+    {"recall", offsetof(struct mbl_scores, recall_micro), TAGS},
+    {"f1", offsetof(struct mbl_scores, f1_micro), TAGS},
+    FIGURE(precision_strict, TAGS),
+    FIGURE(recall_strict, TAGS),
+    FIGURE(f1_strict, TAGS),
+    FIGURE(precision_macro, CLASSIFIED | TAGS),
+    FIGURE(recall_macro, CLASSIFIED | TAGS),
+    FIGURE(f1_macro, CLASSIFIED | TAGS),
     FIGURE(precision_micro, CLASSIFIED),
     FIGURE(recall_micro, CLASSIFIED),
     FIGURE(f1_micro, CLASSIFIED),
-    FIGURE(precision_weighted, CLASSIFIED),
-    FIGURE(recall_weighted, CLASSIFIED),
-    FIGURE(f1_weighted, CLASSIFIED),
+    FIGURE(precision_weighted, CLASSIFIED | TAGS),
+    FIGURE(recall_weighted, CLASSIFIED | TAGS),
+    FIGURE(f1_weighted, CLASSIFIED | TAGS),
     FIGURE(log_loss, CLASSIFIED),
     FIGURE(ece, CLASSIFIED),
     FIGURE(auc, TWO),
@@ -217,7 +229,7 @@ static const struct {
     FIGURE(rmse, VALUES),
     FIGURE(mae, VALUES),
     FIGURE(r2, VALUES),
-    FIGURE(loss, LANGUAGE),
+    FIGURE(loss, LANGUAGE | TAGS),
     FIGURE(perplexity, LANGUAGE),
 #undef FIGURE
 };
@@ -243,7 +255,12 @@ struct mbl_json *mbl_scores_json(const struct mbl_scores *s, const struct mbl_sc
     mbl_scores_each(s, set_figure, &(struct to_json){a, t});
     mbl_json_set(a, t, "rows", mbl_json_int(a, s->rows));
     if (LANGUAGE >> s->problem & 1) mbl_json_set(a, t, "tokens", mbl_json_int(a, s->tokens));
-    if (!(CLASSIFIED >> s->problem & 1)) return t;
+    if (TAGS >> s->problem & 1) {
+        mbl_json_set(a, t, "words", mbl_json_int(a, s->tokens));
+        mbl_json_set(a, t, "scheme", mbl_json_string(a, s->scheme));
+    }
+    if (!((CLASSIFIED | TAGS) >> s->problem & 1)) return t;
+    const char *const *class_names = s->class_names ? s->class_names : schema->classes;
     struct mbl_json *classes = mbl_json_table(a), *matrix = mbl_json_list(a), *names = mbl_json_list(a);
     for (size_t c = 0; c < s->class_count; c++) {
         struct mbl_json *k = mbl_json_table(a), *row = mbl_json_list(a);
@@ -251,15 +268,16 @@ struct mbl_json *mbl_scores_json(const struct mbl_scores *s, const struct mbl_sc
         mbl_json_set(a, k, "recall", mbl_json_float(a, s->classes[c].recall));
         mbl_json_set(a, k, "f1", mbl_json_float(a, s->classes[c].f1));
         mbl_json_set(a, k, "support", mbl_json_int(a, s->classes[c].support));
-        mbl_json_set(a, classes, schema->classes[c], k);
-        for (size_t g = 0; g < s->class_count; g++) mbl_json_push(a, row, mbl_json_int(a, s->confusion[c * s->class_count + g]));
+        mbl_json_set(a, classes, class_names[c], k);
+        for (size_t g = 0; s->confusion && g < s->class_count; g++) mbl_json_push(a, row, mbl_json_int(a, s->confusion[c * s->class_count + g]));
         mbl_json_push(a, matrix, row);
-        mbl_json_push(a, names, mbl_json_string(a, schema->classes[c]));
+        mbl_json_push(a, names, mbl_json_string(a, class_names[c]));
     }
+    mbl_json_set(a, t, "per_class", classes);
+    if (!s->confusion) return t;
     struct mbl_json *confusion = mbl_json_table(a); /* rows are true classes, columns predicted ones */
     mbl_json_set(a, confusion, "classes", names);
     mbl_json_set(a, confusion, "counts", matrix);
-    mbl_json_set(a, t, "per_class", classes);
     mbl_json_set(a, t, "confusion", confusion);
     return t;
 }
