@@ -1,5 +1,6 @@
 /* hf.c: what a Hugging Face config says of problem and labels; see hf.h. Its weights are hf_files.c's. */
 #include "hf.h"
+#include "transformer_quantized.h"
 
 #include <math.h>
 #include <string.h>
@@ -141,7 +142,8 @@ int mbl_hf_configure(struct mbl_model *m, struct mbl_json *config, struct mbl_er
     m->has_schema = schema != NULL;
     if (!schema) m->schema.target_deviation = 1;
     if (mbl_json_get(config, "quantization"))
-        return mbl_error_set(e, "quantization: a %s of quantized weights is none that this version loads", m->architecture->kind);
+        return mbl_error_set(e, "quantization: that is how models of features say it; a %s has quantization_config", m->architecture->kind);
+    if (mbl_quantized_configure(m, e)) return -1;
     if (read_class(m, e) || (has_labels(m->problem) && read_labels(m, e))) return -1;
     struct mbl_json *list = mbl_json_list(a);
     mbl_json_push(a, list, mbl_json_string(a, class_of(m->architecture, m->problem)));
@@ -210,6 +212,11 @@ int mbl_model_load_for(struct mbk *k, const char *folder, enum mbl_problem probl
     if (!architecture || architecture->takes != MBL_TAKES_TOKENS) {
         mbl_error_set(e, "%s: model_type%s%.60s is no model of tokens that this version knows (bert, gpt2, llama)", path, type ? " " : "",
                       type ? type : " (missing)");
+        goto done;
+    }
+    if (mbl_json_get(config, "quantization_config")) {
+        mbl_error_set(e, "%s: the model is quantized: such weights don't learn; train on from the model that it was made of, and quantize "
+                      "what comes of that", path);
         goto done;
     }
     config = without(config, changed, &a);

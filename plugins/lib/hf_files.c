@@ -1,5 +1,6 @@
 /* hf_files.c: the weights of a Hugging Face folder, under whichever names and in whichever files they lie; see hf.h. */
 #include "hf.h"
+#include "transformer_quantized.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -150,9 +151,19 @@ static bool same_shape(const struct mbl_parameter *p, const struct mbl_tensor *t
     return same;
 }
 
-static int check_tensor(const struct mbl_parameter *p, const struct mbl_tensor *t, struct mbl_error *e) {
+static int check_type(const struct mbl_parameter *p, const struct mbl_tensor *t, struct mbl_error *e) {
+    const enum mbl_dtype wanted = p->value.type == MBK_I8 ? MBL_I8 : MBL_U8;
+    if (mbl_parameter_quantized(p))
+        return t->type == wanted ? 0
+                                 : mbl_error_set(e, "tensor %.200s is %s, but config.json makes it %s as %s", t->name, mbl_dtype_name(t->type),
+                                                 mbk_type_name(p->value.type), mbl_dtype_name(wanted));
     if (t->type != MBL_F32 && t->type != MBL_F16 && t->type != MBL_BF16 && t->type != MBL_F64)
         return mbl_error_set(e, "tensor %.200s is %s; F32, F16, BF16 or F64 expected", t->name, mbl_dtype_name(t->type));
+    return 0;
+}
+
+static int check_tensor(const struct mbl_parameter *p, const struct mbl_tensor *t, struct mbl_error *e) {
+    if (check_type(p, t, e)) return -1;
     if (same_shape(p, t)) return 0;
     struct mbl_buf found = {0}, wanted = {0};
     describe_shape(t->shape, t->rank, &found);
@@ -163,7 +174,15 @@ static int check_tensor(const struct mbl_parameter *p, const struct mbl_tensor *
     return -1;
 }
 
+/* Bytes as they are. */
+static int read_quantized(struct mbl_model *m, const struct mbl_parameter *p, const struct mbl_tensor *t, struct mbl_error *e) {
+    if (mbl_quantized_check_bytes(p, t->data, e)) return -1;
+    return mbk_write(m->k, p->value.data, t->data, mbk_bytes(&p->value)) ? mbl_kernel_failed(m->k, p->name, e) : 0;
+}
+
 static int read_tensor(struct mbl_model *m, const struct mbl_parameter *p, const struct mbl_tensor *t, struct mbl_error *e) {
+    if (mbl_parameter_quantized(p)) return read_quantized(m, p, t, e);
+    const bool scale = m->quantized && ends(p->name, ".weight_scale");
     void *block;
     int64_t count = mbk_count(&p->value);
     if (mbl_try_alloc(&block, (uint64_t)count, sizeof(float), p->name, e)) return -1;
@@ -171,6 +190,9 @@ static int read_tensor(struct mbl_model *m, const struct mbl_parameter *p, const
     int status = mbl_tensor_floats(t, values, e);
     for (int64_t i = 0; !status && i < count; i++)
         if (!isfinite(values[i])) status = mbl_error_set(e, "tensor %.200s: element %lld is no finite number", t->name, (long long)i);
+    for (int64_t i = 0; !status && scale && i < count; i++)
+        if (!(values[i] > 0))
+            status = mbl_error_set(e, "tensor %.200s: element %lld is %g; a scale above 0 expected", t->name, (long long)i, (double)values[i]);
     if (!status && mbk_write(m->k, p->value.data, values, mbk_bytes(&p->value))) status = mbl_kernel_failed(m->k, p->name, e);
     free(block);
     return status;

@@ -2,6 +2,7 @@
 #include "hf.h"
 #include "model_architectures.h"
 #include "texts.h"
+#include "transformer_quantized.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -241,7 +242,8 @@ static int configure(struct mbl_model *m, const struct mbl_json *given, struct m
     if (!m->architecture)
         return mbl_error_set(e, "model_type \"%.60s\" is none that this version knows (%s)", type, mbl_architecture_names(&m->arena));
     if (m->architecture->takes == MBL_TAKES_TOKENS)
-        return mbl_hf_configure(m, config, e) || m->architecture->configure(m, m->config, e) ? -1 : check_size(m, e);
+        return mbl_hf_configure(m, config, e) || m->architecture->configure(m, m->config, e) || mbl_quantized_check(m, e) ? -1
+                                                                                                                          : check_size(m, e);
     struct mbl_json *schema = mbl_json_get(config, "dataset");
     if (!schema) return mbl_error_set(e, "dataset is missing: the schema of the data that the model takes");
     if (mbl_schema_parse(schema, &m->arena, &m->schema, e)) return mbl_error_wrap(e, "dataset");
@@ -274,6 +276,7 @@ void mbl_model_free(struct mbl_model *m) {
     if (m->architecture) m->architecture->release(m);
     if (m->values) mbk_free(m->k, m->values);
     if (m->gradients) mbk_free(m->k, m->gradients);
+    if (m->scratch) mbk_free(m->k, m->scratch);
     free(m->parameters);
     mbl_texts_free(m->texts);
     mbl_arena_free(&m->arena);
@@ -295,6 +298,10 @@ size_t mbl_model_declare(struct mbl_model *m, const char *name, enum mbk_type ty
     for (int i = 0; i < rank; i++) p->shape[i] = shape[i];
     p->value = in_memory(type, rank, shape);
     return m->parameter_count++;
+}
+
+bool mbl_parameter_quantized(const struct mbl_parameter *p) {
+    return p->value.type == MBK_I8 || mbk_block(p->value.type) > 1;
 }
 
 struct mbl_parameter *mbl_model_find(const struct mbl_model *m, const char *name) {
@@ -336,6 +343,7 @@ int mbl_model_allocate(struct mbl_model *m, struct mbl_error *e) {
 }
 
 int mbl_model_allocate_gradients(struct mbl_model *m, struct mbl_error *e) {
+    if (m->quantized) return mbl_error_set(e, "the model is quantized: such weights don't learn; train the model that it was made of");
     if (allocate_block(m, "gradients", &m->gradients, e)) return -1;
     char *next = m->gradients;
     for (size_t i = 0; i < m->parameter_count; i++) {

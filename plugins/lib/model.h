@@ -28,6 +28,7 @@ struct mbl_parameter {
     struct mbk_tensor gradient;  /* the same, once mbl_model_allocate_gradients was called, and only where it is trained */
     int rank;                    /* on disk */
     int64_t shape[4];
+    bool across;                 /* a matrix [in, out]; else [out, in] */
     int64_t height, width;       /* memory is [O, height, width, I] where the disk has [O, I, height, width]; 1, 1: the same */
     float bound;                 /* starts uniform in ±bound … */
     float deviation, start;      /* … or normal with this deviation, or else all at `start` */
@@ -69,7 +70,9 @@ struct mbl_model {
     int64_t vocabulary;          /* models of tokens: ids are below it … */
     int64_t longest;             /* … and rows at most so long */
     int64_t cache_layers, cache_width; /* decoders: what a cache keeps of a token: see generate.h. 0: it cannot generate */
-    bool quantized;              /* int8 weights, with scales */
+    bool quantized;              /* has weights that are no floats: int8 with scales, or as transformer_quantized.h has it */
+    void *scratch;               /* device memory for the products of quantized weights, taken when it is needed */
+    size_t scratch_bytes;
     enum mbk_type compute;       /* models of tokens: what products read, F32 or BF16 */
     struct mbl_parameter *parameters;
     size_t parameter_count, parameter_cap;
@@ -123,7 +126,7 @@ MBL_EXPORT void mbl_model_free(struct mbl_model *m); /* NULL is fine */
 
 /* A model's folder: config.json and model.safetensors. Loading believes neither. */
 MBL_EXPORT int mbl_model_load(struct mbk *k, const char *folder, struct mbl_model **out, struct mbl_error *e);
-/* The same on a stream of its own: on `device`, but int8 models always on the CPU. Both are the caller's to free, the model first; on
+/* The same on a stream of its own: on `device`, but int8 models of features always on the CPU. Both are the caller's to free, the model first; on
  * failure both are NULL. */
 MBL_EXPORT int mbl_model_load_on(const char *device, int threads, const char *folder, struct mbk **k, struct mbl_model **out,
                                  struct mbl_error *e);
@@ -138,6 +141,8 @@ MBL_EXPORT int mbl_model_read_weights(struct mbl_model *m, const struct mbl_safe
 /* Bytes of all files in the folder. */
 MBL_EXPORT int mbl_model_size(const char *folder, int64_t *bytes, struct mbl_error *e);
 
+/* Whether it is kept as something else than floats: value.type says as what, and `shape` then is the disk's, of bytes. */
+MBL_EXPORT bool mbl_parameter_quantized(const struct mbl_parameter *p);
 MBL_EXPORT struct mbl_parameter *mbl_model_find(const struct mbl_model *m, const char *name); /* NULL if absent */
 MBL_EXPORT int64_t mbl_model_parameter_count(const struct mbl_model *m);                       /* numbers, scales not counted */
 MBL_EXPORT const char *mbl_problem_name(enum mbl_problem p);

@@ -133,7 +133,8 @@ int mbl_model_load_on(const char *device, int threads, const char *folder, struc
         return mbl_error_wrap(e, "device %s", device);
     }
     int status = mbl_model_load(*k, folder, out, e);
-    if (!status && (!(*out)->quantized || !strcmp(mbk_device(*k), "cpu"))) return 0;
+    const bool fits = !status && (!(*out)->quantized || (*out)->architecture->takes == MBL_TAKES_TOKENS);
+    if (!status && (fits || !strcmp(mbk_device(*k), "cpu"))) return 0;
     bool again = !status;
     mbl_model_free(*out);
     mbk_close(*k);
@@ -145,10 +146,11 @@ int mbl_model_load_on(const char *device, int threads, const char *folder, struc
 /* -- writing */
 
 static int write_tensor(const struct mbl_model *m, const struct mbl_parameter *p, struct mbl_tensor *t, struct mbl_error *e) {
-    *t = (struct mbl_tensor){.name = p->name, .type = mbl_dtype_from_kernel(p->value.type), .rank = p->rank};
+    const bool packed = mbk_block(p->value.type) > 1; /* several elements to some bytes, which are what the file has */
+    *t = (struct mbl_tensor){.name = p->name, .type = packed ? MBL_U8 : mbl_dtype_from_kernel(p->value.type), .rank = p->rank};
     memcpy(t->shape, p->shape, sizeof p->shape);
     void *data, *moved = NULL;
-    uint64_t count = (uint64_t)mbk_count(&p->value);
+    uint64_t count = packed ? mbk_bytes(&p->value) : (uint64_t)mbk_count(&p->value);
     if (mbl_try_alloc(&data, count, mbl_dtype_width(t->type), p->name, e)) return -1;
     t->data = data;
     if (mbk_read(m->k, data, p->value.data, mbk_bytes(&p->value))) return mbl_kernel_failed(m->k, p->name, e);

@@ -1,5 +1,5 @@
 /* transformer.c: parameters and memory of encoders and decoders; see transformer.h. The maths are transformer_maths.c's. */
-#include "transformer.h"
+#include "transformer_quantized.h"
 
 #include <string.h>
 
@@ -15,14 +15,16 @@ static size_t declare(struct mbl_model *m, const char *name, const char *part, i
 
 struct mbl_linear mbl_linear_declare(struct mbl_model *m, const char *name, int64_t in, int64_t out, bool biased, float deviation) {
     struct mbl_linear l = {.biased = biased, .in = in, .out = out};
-    l.weight = declare(m, name, "weight", out, in, deviation);
+    if (!mbl_quantized_declare(m, name, out, in, &l.weight, &l.scales)) l.weight = declare(m, name, "weight", out, in, deviation);
     if (biased) l.bias = declare(m, name, "bias", out, 0, 0);
     return l;
 }
 
 struct mbl_linear mbl_linear_declare_across(struct mbl_model *m, const char *name, int64_t in, int64_t out, float deviation) {
-    struct mbl_linear l = {.biased = true, .across = true, .in = in, .out = out, .whole = out};
-    l.weight = declare(m, name, "weight", in, out, deviation);
+    struct mbl_linear l = {.biased = true, .in = in, .out = out, .whole = out};
+    l.across = !mbl_quantized_declare(m, name, out, in, &l.weight, &l.scales);
+    if (l.across) l.weight = declare(m, name, "weight", in, out, deviation);
+    m->parameters[l.weight].across = l.across;
     l.bias = declare(m, name, "bias", out, 0, 0);
     return l;
 }
@@ -43,6 +45,8 @@ struct mbl_norm mbl_norm_declare(struct mbl_model *m, const char *name, int64_t 
 }
 
 size_t mbl_table_declare(struct mbl_model *m, const char *name, int64_t rows, int64_t width, float deviation) {
+    size_t weight;
+    if (mbl_quantized_declare(m, name, rows, width, &weight, NULL)) return weight;
     return declare(m, name, "weight", rows, width, deviation);
 }
 

@@ -14,10 +14,11 @@
 /* A linear layer, or a part of one whose columns serve several (GPT-2's c_attn). */
 struct mbl_linear {
     size_t weight, bias;
+    size_t scales;               /* where the weight is quantized and has some (transformer_quantized.h) */
     bool biased;
     bool across;                 /* the weight is [in, whole], as GPT-2's Conv1D has it; else [out, in] */
     int64_t in, out;
-    int64_t first, whole;        /* across: columns first … first + out - 1 of `whole` */
+    int64_t first, whole;        /* outputs first … first + out - 1; across: of `whole` */
 };
 struct mbl_linear mbl_linear_declare(struct mbl_model *m, const char *name, int64_t in, int64_t out, bool biased, float deviation);
 struct mbl_linear mbl_linear_declare_across(struct mbl_model *m, const char *name, int64_t in, int64_t out, float deviation);

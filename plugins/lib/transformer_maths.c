@@ -1,5 +1,5 @@
 /* transformer_maths.c: the maths of encoders and decoders, forward beside backward, each on the kernels alone; see transformer.h. */
-#include "transformer.h"
+#include "transformer_quantized.h"
 
 #include <stdlib.h>
 
@@ -45,6 +45,10 @@ static void multiply(struct mbl_maths *t, const struct mbl_linear *l, const stru
                      const struct mbk_tensor *before, const struct mbk_tensor *residual, const struct mbk_tensor *y) {
     observe(t, l, x);
     if (t->failed) return;
+    if (mbl_parameter_quantized(&t->m->parameters[l->weight])) {
+        failed(t, t->m->parameters[l->weight].name, mbl_quantized_multiply(t->m, l, x, stride, f, residual, y));
+        return;
+    }
     struct mbk_tensor w = part_of_weight(l, value(t, l->weight)), bias;
     if (l->biased) bias = part_of_bias(l, value(t, l->bias));
     failed(t, t->m->parameters[l->weight].name,
