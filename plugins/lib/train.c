@@ -87,14 +87,14 @@ static int open_arrays(struct mbl_trainer *t, struct mbl_error *e) {
         struct mbk_tensor *tensor, shape;
         bool wanted;
     } arrays[] = {
-        {&t->x, mbk_tensor2(NULL, MBK_F32, n, features), !tokens},
-        {&t->labels, mbk_tensor1(NULL, MBK_I32, all), true},
-        {&t->targets, mbk_tensor1(NULL, MBK_F32, n), !t->per_token},
-        {&t->losses, mbk_tensor1(NULL, MBK_F32, all), true},
-        {&t->predictions, mbk_tensor1(NULL, MBK_I32, all), true},
-        {&t->soft, mbk_tensor2(NULL, MBK_F32, n, width), t->teacher != NULL},
-        {&t->weights, mbk_tensor2(NULL, MBK_F32, n, width), t->options.balanced},
-        {&t->row_weights, mbk_tensor1(NULL, MBK_F32, n), t->options.balanced},
+        {&t->arrays[MBL_X], mbk_tensor2(NULL, MBK_F32, n, features), !tokens},
+        {&t->arrays[MBL_LABELS], mbk_tensor1(NULL, MBK_I32, all), true},
+        {&t->arrays[MBL_TARGETS], mbk_tensor1(NULL, MBK_F32, n), !t->per_token},
+        {&t->arrays[MBL_LOSSES], mbk_tensor1(NULL, MBK_F32, all), true},
+        {&t->arrays[MBL_PREDICTIONS], mbk_tensor1(NULL, MBK_I32, all), true},
+        {&t->arrays[MBL_SOFT], mbk_tensor2(NULL, MBK_F32, n, width), t->teacher != NULL},
+        {&t->arrays[MBL_WEIGHTS], mbk_tensor2(NULL, MBK_F32, n, width), t->options.balanced},
+        {&t->arrays[MBL_ROW_WEIGHTS], mbk_tensor1(NULL, MBK_F32, n), t->options.balanced},
         {&t->doutputs, mbk_tensor2(NULL, MBK_F32, piece, width), true},
         {&t->mixed, mbk_tensor2(NULL, MBK_F32, piece, width), !t->per_token},
         {&t->spare, mbk_tensor1(NULL, MBK_F32, piece), t->teacher != NULL},
@@ -103,6 +103,11 @@ static int open_arrays(struct mbl_trainer *t, struct mbl_error *e) {
     };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         if (arrays[i].wanted && device_tensor(t, arrays[i].tensor, arrays[i].shape, e)) return -1;
+    for (int i = 0; i < MBL_ARRAYS && t->records; i++) {
+        struct mbk_tensor one = t->arrays[i];
+        one.shape[0] = i == MBL_LABELS || i == MBL_LOSSES || i == MBL_PREDICTIONS ? piece : t->piece_rows;
+        if (one.data && device_tensor(t, &t->fixed[i], one, e)) return -1;
+    }
     if (t->options.balanced) balance_classes(t);
     int64_t staged = t->per_token ? 0 : tokens ? n * width : n * (features > width ? features : width);
     const struct {
@@ -141,6 +146,7 @@ int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e) {
     if (t->options.accumulate < 1) t->options.accumulate = 1;
     t->per_token = mbl_problem_per_token(t->model->problem);
     t->capacity = t->per_token ? n * t->train->tokens.longest : n;
+    t->records = mbk_records(t->model->k);
     cut_pieces(t);
     if (open_parameters(t, e) || open_arrays(t, e) || mbl_feed_reserve(t->train, t->piece_rows, e)) return -1;
     if (t->teacher_model && mbl_model_reserve(t->teacher_model, t->piece_rows, t->train->tokens.longest, false, e)) return -1;
@@ -150,13 +156,17 @@ int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e) {
 void mbl_trainer_close(struct mbl_trainer *t) {
     if (!t->model) return;
     struct mbk *k = t->model->k;
-    void *device[] = {t->moments,       t->kept,         t->x.data,           t->labels.data, t->targets.data,
-                      t->soft.data,     t->weights.data, t->row_weights.data, t->losses.data, t->predictions.data,
-                      t->doutputs.data, t->mixed.data,   t->spare.data,       t->norm.data,   t->clip_scale.data};
+    mbl_trainer_forget(t);
+    (void)mbk_vary(k, NULL);
+    void *device[] = {t->moments, t->kept, t->doutputs.data, t->mixed.data, t->spare.data, t->norm.data, t->clip_scale.data};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) mbk_free(k, device[i]);
+    for (int i = 0; i < MBL_ARRAYS; i++) {
+        if (t->arrays[i].data) mbk_free(k, t->arrays[i].data);
+        if (t->fixed[i].data) mbk_free(k, t->fixed[i].data);
+    }
     void *host[] = {t->parameters, t->host_order, t->host_labels, t->host_predictions, t->host_targets, t->host_losses, t->staging,
-                    t->class_weights, t->answers, t->pieces};
+                    t->class_weights, t->answers, t->pieces, t->recordings};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
     memset(t, 0, sizeof *t);
 }

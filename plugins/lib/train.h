@@ -66,6 +66,20 @@ struct mbl_piece {
     int64_t counted;             /* entries that have a label */
 };
 
+/* What there is for all rows (entries: labels, losses, predictions), in an epoch's order; a piece is a view, nothing is gathered. */
+enum mbl_array { MBL_X, MBL_LABELS, MBL_TARGETS, MBL_SOFT, MBL_WEIGHTS, MBL_ROW_WEIGHTS, MBL_LOSSES, MBL_PREDICTIONS, MBL_ARRAYS };
+
+/* What a piece's work is the same for, but for numbers: then it can be recorded once and replayed. */
+struct mbl_shape {
+    int64_t rows, width;
+    bool opens, closes;          /* the step's first piece zeroes the gradients, its last one updates the weights */
+};
+enum { MBL_MOST_RECORDINGS = 64 }; /* shapes beyond are done by calls */
+struct mbl_recording {
+    struct mbl_shape shape;
+    void *graph;                 /* NULL: done by calls once, so that the memory and the plans that it takes are there */
+};
+
 struct mbl_trainer {
     struct mbl_model *model;
     struct mbl_feed *train;
@@ -87,15 +101,20 @@ struct mbl_trainer {
     bool has_best;
     /* device memory */
     void *moments, *kept;        /* first and second moments, 2 × model->block_bytes; the best weights */
-    struct mbk_tensor x, labels, targets, soft, weights,
-        row_weights; /* all rows, in this epoch's order: a batch is a view, nothing is gathered */
-    struct mbk_tensor losses, predictions;                            /* likewise, as steps fill them */
+    struct mbk_tensor arrays[MBL_ARRAYS];                             /* of all rows; losses and predictions as steps fill them */
+    struct mbk_tensor fixed[MBL_ARRAYS];                              /* of a piece, where work is recorded and its addresses must stay */
     struct mbk_tensor doutputs, mixed, spare;                         /* of a batch */
     struct mbk_tensor norm, clip_scale;
     /* host memory */
     int32_t *host_order, *host_labels, *host_predictions;
     float *host_targets, *host_losses, *staging, *class_weights, *answers;
     int64_t answer_rows;
+    /* recordings; see train_record.c */
+    bool records;
+    struct mbl_recording *recordings;
+    int recording_count;
+    int64_t replays;             /* pieces so far that were replayed */
+    struct mbl_error unrecorded; /* why nothing is recorded any more; "": nothing went wrong */
 };
 
 /* `t->model` has memory and starting weights, `t->train` is bound to it; options and teacher are set. */
@@ -109,6 +128,11 @@ MBL_EXPORT int mbl_trainer_end_epoch(struct mbl_trainer *t, struct mbl_epoch *ou
 MBL_EXPORT int mbl_trainer_validate(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_keep_best(struct mbl_trainer *t, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_restore_best(struct mbl_trainer *t, struct mbl_error *e);
+
+/* Does a piece's work by work(context), or by replaying what that did for a piece of the same shape. */
+int mbl_trainer_work(struct mbl_trainer *t, const struct mbl_shape *shape, int (*work)(void *context, struct mbl_error *e), void *context,
+                     struct mbl_error *e);
+void mbl_trainer_forget(struct mbl_trainer *t); /* all recordings */
 
 /* A checkpoint holds weights, moments, the best weights, this epoch's losses so far, the counters, the text of the log, and a digest over
  * it all. Reading one returns 1 if there is none or it is damaged (then *why says so, else it is ""), and the trainer is untouched; -1 if

@@ -25,8 +25,8 @@ static void list_parts(const struct mbl_trainer *t, struct part parts[PARTS]) {
     parts[WEIGHTS] = (struct part){t->model->values, block};
     parts[MOMENTS] = (struct part){t->moments, 2 * block};
     parts[KEPT] = (struct part){t->kept, block};
-    parts[LOSSES] = (struct part){t->losses.data, mbk_bytes(&t->losses)};
-    parts[PREDICTIONS] = (struct part){t->predictions.data, mbk_bytes(&t->predictions)};
+    parts[LOSSES] = (struct part){t->arrays[MBL_LOSSES].data, mbk_bytes(&t->arrays[MBL_LOSSES])};
+    parts[PREDICTIONS] = (struct part){t->arrays[MBL_PREDICTIONS].data, mbk_bytes(&t->arrays[MBL_PREDICTIONS])};
 }
 
 /* SHA-256 over the state's text and the parts. */

@@ -17,22 +17,24 @@ static int arrange_features(struct mbl_trainer *t) {
     const struct mbl_train_options *o = &t->options;
     const struct mbl_schema *s = &t->model->schema;
     size_t width = s->features;
-    if (!o->shift && !o->mirror) return arrange(t, t->train->scaled, width, &t->x);
+    const struct mbk_tensor *x = &t->arrays[MBL_X];
+    if (!o->shift && !o->mirror) return arrange(t, t->train->scaled, width, x);
     for (int64_t i = 0; i < t->train->rows; i++) {
         int64_t row = t->host_order[i];
         mbl_augment_row(o, s, t->epoch, row, t->train->data.features + (size_t)row * width, t->staging + (size_t)i * width);
     }
-    return mbk_write(t->model->k, t->x.data, t->staging, mbk_bytes(&t->x));
+    return mbk_write(t->model->k, x->data, t->staging, mbk_bytes(x));
 }
 
 static int arrange_weights(struct mbl_trainer *t) {
+    const struct mbk_tensor *weights = &t->arrays[MBL_WEIGHTS], *row_weights = &t->arrays[MBL_ROW_WEIGHTS];
     size_t width = (size_t)t->model->outputs;
     int64_t n = t->train->rows;
     for (int64_t i = 0; i < n; i++)
         for (size_t c = 0; c < width; c++) t->staging[(size_t)i * width + c] = t->class_weights[t->host_labels[i]];
-    if (mbk_write(t->model->k, t->weights.data, t->staging, mbk_bytes(&t->weights))) return -1;
+    if (mbk_write(t->model->k, weights->data, t->staging, mbk_bytes(weights))) return -1;
     for (int64_t i = 0; i < n; i++) t->staging[i] = t->class_weights[t->host_labels[i]];
-    return mbk_write(t->model->k, t->row_weights.data, t->staging, mbk_bytes(&t->row_weights));
+    return mbk_write(t->model->k, row_weights->data, t->staging, mbk_bytes(row_weights));
 }
 
 /* Rows of about the same length side by side, but only where that spares padding. */
@@ -60,6 +62,7 @@ static void arrange_pieces(struct mbl_trainer *t) {
 int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e) {
     struct mbk *k = t->model->k;
     const struct mbl_feed *f = t->train;
+    const struct mbk_tensor *labels = &t->arrays[MBL_LABELS], *targets = &t->arrays[MBL_TARGETS];
     bool tokens = t->model->architecture->takes == MBL_TAKES_TOKENS;
     mbl_shuffle(t->options.seed, t->epoch, f->rows, t->host_order);
     if (tokens) arrange_tokens(t);
@@ -69,9 +72,9 @@ int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e) {
         t->host_labels[i] = f->data.labels ? f->data.labels[r] : 0;
         t->host_targets[i] = f->targets ? f->targets[r] : (float)t->host_labels[i];
     }
-    if (mbk_write(k, t->labels.data, t->host_labels, (size_t)t->used * sizeof *t->host_labels) ||
-        (!t->per_token && mbk_write(k, t->targets.data, t->host_targets, mbk_bytes(&t->targets))) || (!tokens && arrange_features(t)) ||
-        (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, &t->soft)) || (t->options.balanced && arrange_weights(t)))
+    if (mbk_write(k, labels->data, t->host_labels, (size_t)t->used * sizeof *t->host_labels) ||
+        (!t->per_token && mbk_write(k, targets->data, t->host_targets, mbk_bytes(targets))) || (!tokens && arrange_features(t)) ||
+        (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, &t->arrays[MBL_SOFT])) || (t->options.balanced && arrange_weights(t)))
         return mbl_kernel_failed(k, "an epoch's rows", e);
     return 0;
 }
@@ -93,8 +96,9 @@ static void judge(const struct mbl_trainer *t, struct mbl_epoch *out) {
 
 int mbl_trainer_end_epoch(struct mbl_trainer *t, struct mbl_epoch *out, struct mbl_error *e) {
     struct mbk *k = t->model->k;
-    if (mbk_read(k, t->host_losses, t->losses.data, mbk_bytes(&t->losses)) ||
-        mbk_read(k, t->host_predictions, t->predictions.data, mbk_bytes(&t->predictions)))
+    const struct mbk_tensor *losses = &t->arrays[MBL_LOSSES], *predictions = &t->arrays[MBL_PREDICTIONS];
+    if (mbk_read(k, t->host_losses, losses->data, mbk_bytes(losses)) ||
+        mbk_read(k, t->host_predictions, predictions->data, mbk_bytes(predictions)))
         return mbl_kernel_failed(k, "an epoch's losses", e);
     judge(t, out);
     t->epoch++;

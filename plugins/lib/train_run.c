@@ -60,6 +60,15 @@ static void report_epoch(struct mbl_session *s, double lr) {
 
 /* -- the loop */
 
+/* Once, and for who asks: whether a step was one call to the device. */
+static void report_recording(const struct mbl_session *s) {
+    const struct mbl_trainer *t = &s->trainer;
+    if (*t->unrecorded.text)
+        s->host->log(s->run, MB_DEBUG, "steps aren't recorded, which costs time alone: %s", t->unrecorded.text);
+    if (t->replays)
+        s->host->log(s->run, MB_DEBUG, "%lld batches were replayed from %d recordings", (long long)t->replays, t->recording_count);
+}
+
 /* Whether this epoch is the best so far, and how long none was. */
 static int watch(struct mbl_session *s, struct mbl_error *e) {
     struct mbl_trainer *t = &s->trainer;
@@ -137,6 +146,7 @@ static int loop(struct mbl_session *s, struct mbl_error *e) {
 
 static int finish(struct mbl_session *s, struct mbl_error *e) {
     struct mbl_trainer *t = &s->trainer;
+    report_recording(s);
     s->host->metric(s->run, "epochs", (double)t->epoch);
     if (t->options.early_stop) {
         char val_score[32];

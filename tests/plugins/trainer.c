@@ -13,7 +13,7 @@ static struct mbl_error error;
 static const struct small data = {.rows = ROWS, .features = FEATURES, .classes = CLASSES, .seed = 11, .noise = 1.5};
 
 /* A trainer on small data, with a teacher's answers or NULL; everything stays open until the test's process ends. */
-static struct mbl_trainer *open_with(const struct small *small, const char *shape, const struct mbl_train_options *o, const float *teacher) {
+static struct mbl_trainer *open_on(const char *device, const struct small *small, const char *shape, const struct mbl_train_options *o, const float *teacher) {
     static struct mbl_arena arena;
     struct mbl_trainer *t = kept(calloc(1, sizeof *t));
     struct mbl_feed *feed = kept(calloc(1, sizeof *feed));
@@ -21,7 +21,7 @@ static struct mbl_trainer *open_with(const struct small *small, const char *shap
     struct mbk *k;
     char *path = mbl_arena_printf(&arena, "%s/part", test_folder());
     small_write(path, small, NULL);
-    if (mbk_open("cpu", &(struct mbk_options){.threads = 1}, &k, error.text, sizeof error.text) ||
+    if (mbk_open(device, &(struct mbk_options){.threads = 1}, &k, error.text, sizeof error.text) ||
         mbl_feed_open(feed, NULL, path, &error) || mbl_json_parse(shape, strlen(shape), "shape", &arena, &given, &error) ||
         mbl_model_config(given, &feed->data.schema, &arena, &config, &error) || mbl_model_create(k, config, &t->model, &error) ||
         mbl_feed_bind(feed, t->model, &error) || mbl_model_allocate(t->model, &error) || mbl_model_initialize(t->model, 3, &error))
@@ -32,6 +32,10 @@ static struct mbl_trainer *open_with(const struct small *small, const char *shap
     if (mbl_trainer_open(t, &error)) FAIL("%s", error.text);
     kept(k);
     return t;
+}
+
+static struct mbl_trainer *open_with(const struct small *small, const char *shape, const struct mbl_train_options *o, const float *teacher) {
+    return open_on("cpu", small, shape, o, teacher);
 }
 
 static struct mbl_trainer *open_trainer(const char *shape, const struct mbl_train_options *o) {
@@ -267,7 +271,7 @@ TEST("augmented images are moved and mirrored anew in each epoch, every way, and
     for (int epoch = 0; epoch < 2; epoch++) {
         if (mbl_trainer_begin_epoch(t, &error)) FAIL("%s", error.text);
         for (int i = 0; i < ROWS; i++) {
-            const float *image = (const float *)t->x.data + (size_t)i * 20, *raw = t->train->data.features + (size_t)t->host_order[i] * 20;
+            const float *image = (const float *)t->arrays[MBL_X].data + (size_t)i * 20, *raw = t->train->data.features + (size_t)t->host_order[i] * 20;
             int way = 0;
             while (way < 18 && !is_moved(image, raw, way % 3 - 1, way / 3 % 3 - 1, way / 9)) way++;
             CHECKF(way < 18, "image %d is no moved one", i);
@@ -279,4 +283,70 @@ TEST("augmented images are moved and mirrored anew in each epoch, every way, and
     for (int way = 0; way < 18; way++) ways += seen[0][way] + seen[1][way] > 0;
     for (int row = 0; row < ROWS; row++) changed += way_of[0][row] != way_of[1][row];
     CHECKF(ways >= 16 && changed > ROWS / 2, "%d ways, %d rows changed", ways, changed);
+}
+
+/* -- recorded steps */
+
+struct recorded {
+    const char *name, *shape;
+    struct small data;
+    struct mbl_train_options options;
+    bool teacher;
+};
+enum { RECORDED_EPOCHS = 4 };
+
+/* The losses of each epoch and the weights in the end; `graphs`: "1" or "0". */
+static char *train_recorded(const struct recorded *r, const char *graphs, double losses[RECORDED_EPOCHS], size_t *bytes) {
+    static float teacher[ROWS * 8];
+    setenv("MBK_GRAPHS", graphs, 1);
+    for (int i = 0; i < ROWS * 8; i++) teacher[i] = (float)(small_random(21, (uint64_t)i) * 6 - 3);
+    struct mbl_trainer *t = open_on("cuda", &r->data, r->shape, &r->options, r->teacher ? teacher : NULL);
+    size_t memory = 0;
+    for (int i = 0; i < RECORDED_EPOCHS; i++) {
+        losses[i] = one_epoch(t);
+        if (i == 1) memory = mbk_memory_used(t->model->k);
+    }
+    CHECK_EQ(mbk_memory_used(t->model->k), memory);
+    CHECK_STR(t->unrecorded.text, "");
+    /* Of each shape the first piece is done by calls. */
+    CHECK_EQ(t->replays, *graphs == '1' ? RECORDED_EPOCHS * t->piece_count - t->recording_count : 0);
+    char *weights = kept(malloc(t->model->block_bytes));
+    if (mbk_read(t->model->k, weights, t->model->values, t->model->block_bytes)) FAIL("%s", mbk_error(t->model->k));
+    *bytes = t->model->block_bytes;
+    return weights;
+}
+
+static void recorded_body(const void *argument) {
+    double with[RECORDED_EPOCHS], without[RECORDED_EPOCHS];
+    size_t bytes;
+    if (!mbk_available("cuda")) SKIP("there is no cuda here");
+    char *a = train_recorded(argument, "1", with, &bytes), *b = train_recorded(argument, "0", without, &bytes);
+    CHECK_MEM(a, b, bytes);
+    CHECK_MEM(with, without, sizeof with);
+    CHECK(((const struct recorded *)argument)->teacher || with[RECORDED_EPOCHS - 1] < with[0]); /* those teachers know nothing */
+}
+
+TEST_TABLE
+{
+    static const struct mbl_train_options adamw = {.optimizer = MBL_ADAMW, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8,
+                                                   .weight_decay = 0.01, .clip = 1, .schedule = MBL_COSINE, .epochs = RECORDED_EPOCHS,
+                                                   .batch = 16, .accumulate = 2, .seed = 1, .temperature = 2, .alpha = 0.5};
+    static struct recorded tests[] = {
+        {"dropout, class weights and pieces", "{\"kind\": \"mlp\", \"hidden\": [16], \"dropout\": 0.2}",
+         {.rows = ROWS, .features = FEATURES, .classes = CLASSES, .seed = 11, .noise = 1.5}, {0}, false},
+        {"images", "{\"kind\": \"cnn\", \"channels\": [4], \"hidden\": [8]}",
+         {.rows = ROWS, .features = 20, .classes = 2, .shape = {4, 5, 1}, .seed = 14, .noise = 1}, {0}, false},
+        {"a teacher of classes", "{\"kind\": \"mlp\", \"hidden\": [8]}",
+         {.rows = ROWS, .features = FEATURES, .classes = CLASSES, .seed = 11, .noise = 1.5}, {0}, true},
+        {"a teacher of two classes", "{\"kind\": \"mlp\", \"hidden\": [8]}",
+         {.rows = ROWS, .features = FEATURES, .classes = 2, .seed = 12, .noise = 1.5}, {0}, true},
+        {"a teacher of numbers", "{\"kind\": \"mlp\", \"hidden\": [8]}",
+         {.rows = ROWS, .features = FEATURES, .classes = 0, .seed = 13, .noise = 1.5}, {0}, true},
+    };
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+        tests[i].options = adamw;
+        tests[i].options.balanced = i == 0;
+        if (i == 1) tests[i].options.optimizer = MBL_SGD;
+        test_add(recorded_body, &tests[i], "cuda: steps that are recorded give the bits of steps that are called: %s", tests[i].name);
+    }
 }
