@@ -1,5 +1,6 @@
 -- predict.lua: predict "answers" { model = m, data = d.test }, or ids = "rows.json" in place of data
--- What the model says to each row: build/NAME.safetensors, or `to`; a name that ends in .json is written as JSON.
+-- What the model says to each row: build/NAME.safetensors, or `to`; a name that ends in .json is written as JSON, .jsonl as lines of what it
+-- means: the class, the value, the words' tags and the entities in them.
 
 predict = rule("predict", function(name, t)
   local taken, params = split(t, { "model", "data", "ids", "to" })

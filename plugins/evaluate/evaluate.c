@@ -5,6 +5,7 @@
  */
 #include "lib/feed.h"
 #include "lib/metrics.h"
+#include "lib/tagging.h"
 
 #include <mbuild/plugin.h>
 
@@ -20,6 +21,7 @@ struct subject {                 /* a model on the data */
     struct mbl_model *model;
     struct mbl_feed feed;
     float *answers;              /* NULL where the model answers to each token */
+    struct mbl_word_answers words; /* where it gives each word a class */
     int64_t batch;
     struct mbl_arena arena;
     struct mbl_scores scores;
@@ -35,6 +37,7 @@ static double now_ms(void) {
 static void close_subject(struct subject *s) {
     mbl_feed_close(&s->feed);
     free(s->answers);
+    mbl_word_answers_close(&s->words);
     mbl_model_free(s->model);
     mbl_arena_free(&s->arena);
     if (s->k) mbk_close(s->k);
@@ -43,14 +46,24 @@ static void close_subject(struct subject *s) {
 
 /* The model's answers to `count` rows from `first` on, whatever becomes of them. */
 static int answer(struct subject *s, int64_t first, int64_t count, int64_t batch, struct mbl_token_score *sums, struct mbl_error *e) {
+    if (s->words.tags) return mbl_feed_tag(s->model, &s->feed, first, count, batch, &s->words, e);
     if (!s->answers) return mbl_feed_judge(s->model, &s->feed, first, count, batch, sums, e);
     return mbl_predict(s->model, &s->feed, first, count, batch, s->answers, e);
+}
+
+static int score_words(struct subject *s, struct mbl_error *e) {
+    const struct mbl_tokens *t = &s->feed.tokens;
+    struct mbl_tagset set;
+    mbl_tagset_open(&s->model->schema, &s->arena, &set);
+    return mbl_score_tags(&set, &s->model->schema, t->rows, t->words.rows, t->tags, s->words.tags, s->words.judged, s->words.loss, &s->arena,
+                          &s->scores, e);
 }
 
 static int score(struct subject *s, struct mbl_error *e) {
     const struct mbl_model *m = s->model;
     struct mbl_token_score sums;
     if (answer(s, 0, s->feed.rows, s->batch, &sums, e)) return -1;
+    if (s->words.tags) return score_words(s, e);
     if (!s->answers) return mbl_score_tokens(m->problem, s->feed.rows, sums.tokens, sums.hits, sums.loss, &s->scores, e);
     return mbl_score(m->problem, m->schema.class_count, s->feed.rows, s->answers, s->feed.data.labels, s->feed.data.targets, &s->arena,
                      &s->scores, e);
@@ -66,6 +79,7 @@ static int judge(const struct mb_host *host, struct mb_run *run, struct subject 
     int64_t longest = s->feed.tokens.longest, most = longest ? TOKENS_AT_ONCE / longest : INT64_MAX;
     s->batch = host->param_int(run, "batch");
     if (s->batch > most) s->batch = most > 0 ? most : 1;
+    if (s->model->problem == MBL_TOKEN_CLASSES && mbl_word_answers_open(&s->words, &s->feed, e)) return -1;
     if (!mbl_problem_per_token(s->model->problem)) {
         if (mbl_try_alloc(&answers, (uint64_t)s->feed.rows * (uint64_t)s->model->outputs, sizeof(float), "the answers", e)) return -1;
         s->answers = answers;
@@ -197,7 +211,7 @@ static const struct mb_param params[] = {
     {0}};
 
 static const struct mb_step steps[] = {
-    {.name = "evaluate", .help = "judge a model on data, beside a baseline", .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS,
+    {.name = "evaluate", .help = "judge a model on data, beside a baseline", .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
      .roles = roles, .params = params, .run = run_evaluate},
     {0}};
 

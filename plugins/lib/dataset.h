@@ -53,8 +53,9 @@ struct mbl_schema {
 MBL_EXPORT int mbl_schema_parse(struct mbl_json *json, struct mbl_arena *arena, struct mbl_schema *out, struct mbl_error *e);
 MBL_EXPORT int mbl_schema_read(const char *path, struct mbl_arena *arena, struct mbl_schema *out, struct mbl_error *e); /* schema.json */
 
-/* Whether a model that was made with `a` can take rows of `b`: same features, shape, classes and task. The error says what differs first.
- */
+/* Whether a model that was made with `a` can take rows of `b`: same features and shape, and, unless just the rows are of interest, classes
+ * and task. The error says what differs first. */
+MBL_EXPORT int mbl_schema_takes(const struct mbl_schema *a, const struct mbl_schema *b, struct mbl_error *e);
 MBL_EXPORT int mbl_schema_compatible(const struct mbl_schema *a, const struct mbl_schema *b, struct mbl_error *e);
 
 struct mbl_text_column {

@@ -174,13 +174,17 @@ static int compare_names(const char *what, const char *const *a, size_t m, const
     return 0;
 }
 
-int mbl_schema_compatible(const struct mbl_schema *a, const struct mbl_schema *b, struct mbl_error *e) {
-    if (a->task != b->task)
-        return mbl_error_set(e, "%s here, %s there", a->task ? tasks[a->task] : "unlabelled", b->task ? tasks[b->task] : "unlabelled");
+int mbl_schema_takes(const struct mbl_schema *a, const struct mbl_schema *b, struct mbl_error *e) {
     if (a->shape_rank != b->shape_rank || memcmp(a->shape, b->shape, sizeof a->shape))
         return mbl_error_set(e, "images of %lld × %lld × %lld here, of %lld × %lld × %lld there", (long long)a->shape[0],
                              (long long)a->shape[1], (long long)a->shape[2], (long long)b->shape[0], (long long)b->shape[1],
                              (long long)b->shape[2]);
-    if (compare_names("features", a->feature_names, a->features, b->feature_names, b->features, e)) return -1;
+    return compare_names("features", a->feature_names, a->features, b->feature_names, b->features, e);
+}
+
+int mbl_schema_compatible(const struct mbl_schema *a, const struct mbl_schema *b, struct mbl_error *e) {
+    if (a->task != b->task)
+        return mbl_error_set(e, "%s here, %s there", a->task ? tasks[a->task] : "unlabelled", b->task ? tasks[b->task] : "unlabelled");
+    if (mbl_schema_takes(a, b, e)) return -1;
     return compare_names("classes", a->classes, a->class_count, b->classes, b->class_count, e);
 }

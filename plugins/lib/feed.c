@@ -37,7 +37,7 @@ static int standardize_targets(struct mbl_feed *f, const struct mbl_schema *s, s
 /* What a model of tokens was made for, against what the data have: its labels alone, since it reads columns by name. */
 static int check_labels(const struct mbl_feed *f, const struct mbl_model *m, struct mbl_error *e) {
     const struct mbl_schema *mine = &m->schema, *theirs = &f->data.schema;
-    if (mbl_problem_per_token(m->problem) || m->problem == MBL_EMBEDDING) return 0;
+    if (f->unlabelled || mbl_problem_per_token(m->problem) || m->problem == MBL_EMBEDDING) return 0;
     if (m->problem == MBL_VALUES)
         return theirs->task == MBL_REGRESSION ? 0 : mbl_error_set(e, "the model gives numbers; these data have no numbers as labels");
     if (theirs->task != MBL_CLASSIFICATION) return mbl_error_set(e, "the model gives classes; these data have no classes as labels");
@@ -59,7 +59,8 @@ static int bind_tokens(struct mbl_feed *f, struct mbl_model *m, struct mbl_error
     if (x->length > m->longest)
         return mbl_error_set(e, "max_length is %lld, but the model takes rows of at most %lld tokens", (long long)x->length,
                              (long long)m->longest);
-    if (check_labels(f, m, e) || mbl_tokens_open(&f->tokens, x, &f->data, m->problem, x->length ? x->length : m->longest, e)) return -1;
+    if (check_labels(f, m, e) || mbl_tokens_open(&f->tokens, x, &f->data, m->problem, x->length ? x->length : m->longest, &m->schema, e))
+        return -1;
     f->rows = f->tokens.rows;
     return 0;
 }
@@ -68,18 +69,22 @@ int mbl_feed_bind(struct mbl_feed *f, struct mbl_model *m, struct mbl_error *e) 
     const struct mbl_schema *s = &m->schema;
     bool tokens = m->architecture->takes == MBL_TAKES_TOKENS;
     if (!f->rows) return mbl_error_set(e, "part \"%s\" has no rows", f->data.part);
-    if (tokens ? bind_tokens(f, m, e) : mbl_schema_compatible(s, &f->data.schema, e))
+    if (tokens          ? bind_tokens(f, m, e)
+        : f->unlabelled ? mbl_schema_takes(s, &f->data.schema, e)
+                        : mbl_schema_compatible(s, &f->data.schema, e))
         return mbl_error_wrap(e, "these data aren't what the model takes");
     f->model = m;
-    if (mbl_problem_per_token(m->problem)) return 0;
-    if (m->problem == MBL_VALUES ? !f->data.targets : !f->data.labels) return mbl_error_set(e, "part \"%s\" has no labels", f->data.part);
+    bool words = m->problem == MBL_TOKEN_CLASSES, none = m->problem == MBL_VALUES ? !f->data.targets : !f->data.labels;
+    if (words) none = !f->tokens.tags;
+    if (mbl_problem_per_token(m->problem) && !words) return 0;
+    if (none && !f->unlabelled && m->problem != MBL_EMBEDDING) return mbl_error_set(e, "part \"%s\" has no labels", f->data.part);
     if (!tokens) {
         void *scaled;
         if (mbl_try_alloc(&scaled, (uint64_t)f->rows * s->features, sizeof(float), "the scaled features", e)) return -1;
         f->scaled = scaled;
         if (scale_features(f, s, e)) return -1;
     }
-    return m->problem == MBL_VALUES ? standardize_targets(f, s, e) : 0;
+    return m->problem == MBL_VALUES && !f->unlabelled ? standardize_targets(f, s, e) : 0;
 }
 
 int mbl_feed_upload(struct mbl_feed *f, struct mbl_error *e) {
@@ -212,4 +217,71 @@ int mbl_feed_judge(struct mbl_model *m, struct mbl_feed *f, int64_t first, int64
         done += rows;
     }
     return 0;
+}
+
+/* One row of logits: the likeliest class, its probability, and the negative log-likelihood of `label` where there is one. */
+static int32_t judge_word(const float *z, int64_t n, int32_t label, float *probability, double *loss) {
+    int64_t best = 0;
+    double sum = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (z[i] > z[best]) best = i;
+    for (int64_t i = 0; i < n; i++) sum += exp((double)z[i] - (double)z[best]);
+    *probability = (float)(1 / sum);
+    if (label >= 0) *loss += log(sum) - ((double)z[label] - (double)z[best]);
+    return (int32_t)best;
+}
+
+int mbl_word_answers_open(struct mbl_word_answers *out, const struct mbl_feed *f, struct mbl_error *e) {
+    void *tags = NULL, *scores = NULL;
+    uint64_t count = (uint64_t)f->tokens.words.count;
+    *out = (struct mbl_word_answers){0};
+    if (mbl_try_alloc(&tags, count, sizeof *out->tags, "answers", e) || mbl_try_alloc(&scores, count, sizeof *out->scores, "answers", e)) {
+        free(tags);
+        return -1;
+    }
+    out->tags = tags;
+    out->scores = scores;
+    return 0;
+}
+
+void mbl_word_answers_close(struct mbl_word_answers *a) {
+    free(a->tags);
+    free(a->scores);
+    *a = (struct mbl_word_answers){0};
+}
+
+int mbl_feed_tag(struct mbl_model *m, struct mbl_feed *f, int64_t first, int64_t count, int64_t batch, struct mbl_word_answers *out,
+                 struct mbl_error *e) {
+    const struct mbl_tokens *t = &f->tokens;
+    void *block;
+    if (batch > count) batch = count;
+    if (mbl_model_reserve(m, batch, t->longest, false, e) || mbl_feed_reserve(f, batch, e) ||
+        mbl_try_alloc(&block, (uint64_t)(batch * t->longest) * (uint64_t)m->outputs, sizeof(float), "answers", e))
+        return -1;
+    float *logits = block;
+    int status = 0;
+    out->judged = 0;
+    out->loss = 0;
+    for (int64_t w = t->words.rows[first]; w < t->words.rows[first + count]; w++) out->tags[w] = -1, out->scores[w] = 0;
+    for (int64_t done = 0; done < count && !status;) {
+        int64_t rows = count - done < batch ? count - done : batch;
+        struct mbl_batch b = {0};
+        struct mbk_tensor outputs;
+        status = mbl_feed_batch(f, NULL, first + done, rows, &b, e) || m->architecture->forward(m, &b, &outputs, e);
+        if (!status && mbk_read(m->k, logits, outputs.data, mbk_bytes(&outputs))) status = mbl_kernel_failed(m->k, "reading answers", e);
+        for (int64_t i = 0; i < rows && !status; i++) {
+            int64_t r = first + done + i, from = t->starts[r], n = t->starts[r + 1] - from;
+            for (int64_t k = 0; k < n; k++) {
+                int32_t word = t->firsts[from + k];
+                if (word < 0) continue;
+                int32_t label = t->tags ? t->tags[word] : -1;
+                const float *z = logits + (i * b.ids.shape[1] + k) * m->outputs;
+                out->tags[word] = judge_word(z, m->outputs, label, &out->scores[word], &out->loss);
+                out->judged += label >= 0;
+            }
+        }
+        done += rows;
+    }
+    free(block);
+    return status ? -1 : 0;
 }

@@ -16,6 +16,7 @@ struct mbl_feed {
     int32_t *staging;            /* … and on the host */
     int64_t room;                /* rows of a batch */
     struct mbl_model *model;
+    bool unlabelled;             /* labels, if there are any, are of no interest. Set between open with m NULL and bind */
 };
 
 /* Opens a part for `m` and brings it to its device; or, with m NULL, just reads it: mbl_feed_bind is to follow. */
@@ -46,5 +47,19 @@ struct mbl_token_score {
 };
 MBL_EXPORT int mbl_feed_judge(struct mbl_model *m, struct mbl_feed *f, int64_t first, int64_t count, int64_t batch,
                               struct mbl_token_score *out, struct mbl_error *e);
+
+/* What a model of classes of words says to the rows first … first + count - 1: of each of their words the likeliest class and its
+ * probability, by its first token. tags[w] and scores[w] are those of word w, counted from the part's first; both have room for all of
+ * f->tokens.words; -1 and 0 where the row was cut before it. `loss` is summed over the `judged` words that have a tag in the data. */
+struct mbl_word_answers {
+    int32_t *tags;
+    float *scores;
+    int64_t judged;
+    double loss;
+};
+MBL_EXPORT int mbl_word_answers_open(struct mbl_word_answers *out, const struct mbl_feed *f, struct mbl_error *e);
+MBL_EXPORT void mbl_word_answers_close(struct mbl_word_answers *a); /* all zero is fine */
+MBL_EXPORT int mbl_feed_tag(struct mbl_model *m, struct mbl_feed *f, int64_t first, int64_t count, int64_t batch,
+                            struct mbl_word_answers *out, struct mbl_error *e);
 
 #endif

@@ -76,10 +76,16 @@ static int labels_of_config(struct mbl_model *m, struct mbl_error *e) {
 static int labels_of_schema(struct mbl_model *m, struct mbl_error *e) {
     const struct mbl_schema *s = &m->schema;
     const struct mbl_json *table = mbl_json_get(m->config, "id2label");
+    bool words = m->problem == MBL_TOKEN_CLASSES;
+    if (words != (s->task == MBL_TAGGING))
+        return mbl_error_set(e, "the model is to give %s a class; the data have %s", words ? "each word" : "each row",
+                             s->task == MBL_TAGGING   ? "a tag for each word: problem = \"token_classification\" is for such"
+                             : s->task == MBL_NO_TASK ? "no label"
+                                                      : "a label for each row");
     if (s->task == MBL_REGRESSION) return 0;
-    if (s->task != MBL_CLASSIFICATION || s->class_count < 2)
+    if (s->task == MBL_NO_TASK || s->class_count < 2)
         return mbl_error_set(e, "the data have %s to tell apart; a label with two classes or more is expected",
-                             s->task == MBL_CLASSIFICATION ? "too few classes" : "no label");
+                             s->task == MBL_NO_TASK ? "no label" : "too few classes");
     if (!table) return 0;
     if (table->type != MBL_JSON_TABLE || table->count != s->class_count)
         return mbl_error_set(e, "id2label: a table of %zu labels expected, as the dataset has classes", s->class_count);
@@ -126,7 +132,7 @@ static int read_labels(struct mbl_model *m, struct mbl_error *e) {
         m->schema.task = MBL_REGRESSION;
         m->outputs = 1;
     } else {
-        m->schema.task = MBL_CLASSIFICATION;
+        m->schema.task = m->problem == MBL_TOKEN_CLASSES ? MBL_TAGGING : MBL_CLASSIFICATION;
         m->outputs = (int64_t)m->schema.class_count;
     }
     write_labels(m);
@@ -191,7 +197,7 @@ int mbl_hf_config_new(const struct mbl_architecture *architecture, const struct 
         struct mbl_json *rest = without(config, own, a);
         *config = *rest;
     } else if (schema && problem != MBL_NEXT_TOKEN && schema->task != MBL_NO_TASK) {
-        problem = schema->task == MBL_REGRESSION ? MBL_VALUES : MBL_CLASSES;
+        problem = schema->task == MBL_REGRESSION ? MBL_VALUES : schema->task == MBL_TAGGING ? MBL_TOKEN_CLASSES : MBL_CLASSES;
     }
     return set_class(architecture, problem, a, config, e);
 }

@@ -147,6 +147,8 @@ int mbl_model_config(const struct mbl_json *shape, const struct mbl_schema *sche
 /* What follows from the data: the problem, and how many outputs. */
 static int set_problem(struct mbl_model *m, struct mbl_error *e) {
     const struct mbl_schema *s = &m->schema;
+    if (s->task == MBL_TAGGING)
+        return mbl_error_set(e, "the data have a tag for each word, which models of tokens learn: encoder { … }, or finetune");
     if (!s->features) return mbl_error_set(e, "the data have no numeric or categorical column to learn from");
     switch (s->task) {
     case MBL_REGRESSION:

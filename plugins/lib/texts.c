@@ -1,5 +1,6 @@
 /* texts.c: see texts.h. */
 #include "texts.h"
+#include "words.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,10 @@ static int read_settings(struct mbl_texts *t, const char *path, struct mbl_error
     if (t->length < 0 || t->length > LONGEST_ROW)
         return mbl_error_set(e, "%s: max_length is %lld; 0 to %lld expected", path, (long long)t->length, (long long)LONGEST_ROW);
     t->join = mbl_json_get_string(table, "join");
+    const char *tagged = mbl_json_get_string(table, "subwords");
+    if (tagged && strcmp(tagged, "all") && strcmp(tagged, "first"))
+        return mbl_error_set(e, "%s: subwords is \"%.60s\"; \"first\" or \"all\" expected", path, tagged);
+    t->every_part = tagged && !strcmp(tagged, "all");
     return 0;
 }
 
@@ -52,6 +57,7 @@ int mbl_texts_save(const struct mbl_texts *t, const char *folder, struct mbl_err
     mbl_json_set(&arena, table, "columns", columns);
     mbl_json_set(&arena, table, "max_length", mbl_json_int(&arena, t->length));
     if (t->join) mbl_json_set(&arena, table, "join", mbl_json_string(&arena, t->join));
+    if (t->every_part) mbl_json_set(&arena, table, "subwords", mbl_json_string(&arena, "all"));
     int status = mbl_tokenizer_save(t->tokenizer, folder, e) || mbl_json_save(mbl_path_join(&arena, folder, SETTINGS), table, e) ? -1 : 0;
     mbl_arena_free(&arena);
     return status;
@@ -96,9 +102,18 @@ int mbl_texts_columns(struct mbl_texts *t, const struct mbl_dataset *d, const st
     return 0;
 }
 
+static int learn_from_words(struct mbl_texts *t, const struct mbl_dataset *d, const struct mbl_tokenizer_training *o, struct mbl_error *e) {
+    struct mbl_words words;
+    int status = mbl_words_open(&words, t, d, e);
+    if (!status) status = mbl_tokenizer_train(o, words.words, (size_t)words.count, &t->tokenizer, e);
+    mbl_words_close(&words);
+    return status;
+}
+
 int mbl_texts_learn(struct mbl_texts *t, const struct mbl_dataset *d, const struct mbl_tokenizer_training *o, struct mbl_error *e) {
     const struct mbl_text_column *columns[MBL_TEXT_COLUMNS];
     void *p;
+    if (d->words.name && (!t->columns[0] || !strcmp(t->columns[0], d->words.name))) return learn_from_words(t, d, o, e);
     if (mbl_texts_columns(t, d, columns, e)) return -1;
     size_t width = columns[1] ? 2 : 1, count = width * (size_t)d->rows;
     if (mbl_try_alloc(&p, count, sizeof(struct mbl_text), "the texts", e)) return -1;

@@ -15,6 +15,7 @@ struct mbl_texts {
     struct mbl_tokenizer *tokenizer;
     const char *columns[MBL_TEXT_COLUMNS]; /* a text, or a pair; NULL: not said yet, mbl_texts_columns finds them */
     int64_t length;              /* tokens of a row at most, special ones included; 0: as many as the model takes */
+    bool every_part;             /* classes of words: each token of a word has the word's tag; else the first alone has it */
     const char *join;            /* what stands between two texts of a stream; NULL: the tokenizer's end of text */
     struct mbl_arena arena;
 };
@@ -29,7 +30,7 @@ MBL_EXPORT struct mbl_texts *mbl_texts_new(void);
 MBL_EXPORT int mbl_texts_columns(struct mbl_texts *t, const struct mbl_dataset *d, const struct mbl_text_column *out[MBL_TEXT_COLUMNS],
                                  struct mbl_error *e);
 
-/* Learns a tokenizer from the texts of a part; `o` says how. */
+/* Learns a tokenizer from the texts of a part, or its words; `o` says how. */
 MBL_EXPORT int mbl_texts_learn(struct mbl_texts *t, const struct mbl_dataset *d, const struct mbl_tokenizer_training *o,
                                struct mbl_error *e);
 

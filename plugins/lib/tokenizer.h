@@ -72,11 +72,13 @@ struct mbl_encoding {
     uint8_t *types;               /* [count] token_type_ids: 0, or 1 for the second text */
     uint32_t (*offsets)[2];       /* [count] bytes of its text from which it came, begin and end; 0, 0 of special tokens; NULL unless
                                    * asked for */
+    int32_t *words;               /* [count] the word of its row that it is of, from 0; -1 of special tokens; NULL unless words were
+                                   * encoded */
     size_t count;
     size_t *starts;               /* [texts + 1]: text i has the tokens starts[i] … starts[i + 1] - 1 */
     size_t texts;
     struct mbl_encode_work *work; /* private */
-    size_t id_cap, type_cap, offset_cap, start_cap;
+    size_t id_cap, type_cap, offset_cap, word_cap, start_cap;
 };
 
 /* Encodes `texts[0] … texts[count - 1]`, each with pairs[i] behind it unless `pairs` is NULL; replaces what `out` held. `o` may be NULL:
@@ -84,6 +86,11 @@ struct mbl_encoding {
  * to be cut and can't be cut far enough. */
 MBL_EXPORT int mbl_tokenizer_encode(const struct mbl_tokenizer *t, const struct mbl_text *texts, const struct mbl_text *pairs, size_t count,
                                     const struct mbl_encode_options *o, struct mbl_encoding *out, struct mbl_error *e);
+
+/* The same of rows that were split into words before: row i is words[rows[i]] … words[rows[i + 1] - 1], each of which is encoded by itself
+ * (is_split_into_words). Fills in `words`; there are no offsets and no pairs. */
+MBL_EXPORT int mbl_tokenizer_encode_words(const struct mbl_tokenizer *t, const struct mbl_text *words, const int64_t *rows, size_t count,
+                                          const struct mbl_encode_options *o, struct mbl_encoding *out, struct mbl_error *e);
 
 MBL_EXPORT size_t mbl_encoding_width(const struct mbl_encoding *x); /* tokens of the longest text */
 

@@ -184,28 +184,39 @@ static void out_add(struct mbl_encoding *out, int32_t id, uint8_t type, uint32_t
 static void frame_put(const struct mbl_tokenizer *t, struct mbl_encode_work *w, const struct mbl_text *const texts[2], const size_t had[2],
                       const size_t keep[2], const struct mbl_encode_options *o, struct mbl_encoding *out) {
     const struct mbl_frame *f = &t->frames[texts[1] != NULL];
-    size_t need = out->count + f->added + keep[0] + keep[1];
+    size_t need = out->count + f->added + keep[0] + keep[1], word = 0;
     out->ids = mbl_grow(out->ids, &out->id_cap, need, sizeof *out->ids);
     out->types = mbl_grow(out->types, &out->type_cap, need, sizeof *out->types);
     if (o->offsets) out->offsets = mbl_grow(out->offsets, &out->offset_cap, need, sizeof *out->offsets);
+    if (w->ends) out->words = mbl_grow(out->words, &out->word_cap, need, sizeof *out->words);
     for (size_t i = 0; i < f->count; i++) {
         const struct mbl_frame_part *p = &f->parts[i];
         if (p->sequence < 0) {
-            for (size_t k = 0; k < p->count && !o->no_special; k++) out_add(out, p->ids[k], p->type, 0, 0, o->offsets);
+            for (size_t k = 0; k < p->count && !o->no_special; k++) {
+                if (w->ends) out->words[out->count] = -1;
+                out_add(out, p->ids[k], p->type, 0, 0, o->offsets);
+            }
             continue;
         }
         size_t n = keep[p->sequence], from = (p->sequence ? had[0] : 0) + (o->truncate_left ? had[p->sequence] - n : 0);
         if (o->offsets && t->trim) trim_offsets(t, w, texts[p->sequence]->data, from, n);
-        for (size_t k = from; k < from + n; k++) out_add(out, w->tokens[k].id, p->type, w->tokens[k].begin, w->tokens[k].end, o->offsets);
+        for (size_t k = from; k < from + n; k++) {
+            while (w->ends && w->ends[word] <= k) word++;
+            if (w->ends) out->words[out->count] = (int32_t)word;
+            out_add(out, w->tokens[k].id, p->type, w->tokens[k].begin, w->tokens[k].end, o->offsets);
+        }
     }
 }
 
-int mbl_tokenizer_encode(const struct mbl_tokenizer *t, const struct mbl_text *texts, const struct mbl_text *pairs, size_t count,
-                         const struct mbl_encode_options *options, struct mbl_encoding *out, struct mbl_error *e) {
-    static const struct mbl_encode_options plain;
-    const struct mbl_encode_options *o = options ? options : &plain;
-    size_t added = o->no_special ? 0 : t->frames[pairs != NULL].added;
+static const struct mbl_encode_options no_options;
+
+/* Empties `out`, and what it doesn't get this time it doesn't have. */
+static int start_encoding(const struct mbl_tokenizer *t, size_t count, size_t added, const struct mbl_encode_options *o, struct mbl_encoding *out,
+                 struct mbl_error *e) {
     if (!out->work) out->work = mbl_alloc(sizeof *out->work);
+    free(out->words);
+    out->words = NULL;
+    out->word_cap = 0;
     if (!o->offsets) {
         free(out->offsets);
         out->offsets = NULL;
@@ -216,8 +227,17 @@ int mbl_tokenizer_encode(const struct mbl_tokenizer *t, const struct mbl_text *t
     out->starts[0] = 0;
     if (o->max_length && o->max_length < added)
         return mbl_error_set(e, "at most %zu tokens are asked for, but the special ones alone are %zu", o->max_length, added);
+    mbl_cache_open(out->work, t->serial, o->offsets || t->origins);
+    out->work->ends = NULL;
+    return 0;
+}
+
+int mbl_tokenizer_encode(const struct mbl_tokenizer *t, const struct mbl_text *texts, const struct mbl_text *pairs, size_t count,
+                         const struct mbl_encode_options *options, struct mbl_encoding *out, struct mbl_error *e) {
+    const struct mbl_encode_options *o = options ? options : &no_options;
+    size_t added = o->no_special ? 0 : t->frames[pairs != NULL].added;
+    if (start_encoding(t, count, added, o, out, e)) return -1;
     struct mbl_encode_work *w = out->work;
-    mbl_cache_open(w, t->serial, o->offsets || t->origins);
     for (size_t i = 0; i < count; i++) {
         size_t had[2] = {0}, keep[2];
         w->count = 0;
@@ -231,6 +251,34 @@ int mbl_tokenizer_encode(const struct mbl_tokenizer *t, const struct mbl_text *t
         out->starts[++out->texts] = out->count;
     }
     return 0;
+}
+
+int mbl_tokenizer_encode_words(const struct mbl_tokenizer *t, const struct mbl_text *words, const int64_t *rows, size_t count,
+                               const struct mbl_encode_options *options, struct mbl_encoding *out, struct mbl_error *e) {
+    struct mbl_encode_options o = options ? *options : no_options;
+    size_t added = o.no_special ? 0 : t->frames[0].added, *ends = NULL, cap = 0;
+    o.offsets = false;
+    if (start_encoding(t, count, added, &o, out, e)) return -1;
+    struct mbl_encode_work *w = out->work;
+    int status = 0;
+    for (size_t i = 0; i < count && !status; i++) {
+        size_t n = (size_t)(rows[i + 1] - rows[i]);
+        w->count = 0;
+        ends = mbl_grow(ends, &cap, n + 1, sizeof *ends);
+        for (size_t k = 0; k < n && !status; k++) {
+            status = encode_text(t, w, &words[rows[i] + (int64_t)k], "word", k, e);
+            ends[k] = w->count;
+        }
+        size_t had[2] = {w->count, 0}, keep[2] = {w->count, 0};
+        if (!status && o.max_length) status = truncate_lengths(keep, false, o.max_length - added, o.truncation, i, e);
+        if (status) break;
+        w->ends = ends;
+        frame_put(t, w, (const struct mbl_text *const[2]){NULL, NULL}, had, keep, &o, out);
+        out->starts[++out->texts] = out->count;
+    }
+    w->ends = NULL;
+    free(ends);
+    return status;
 }
 
 /* -- what was encoded */
@@ -258,6 +306,7 @@ void mbl_encoding_free(struct mbl_encoding *x) {
     free(x->ids);
     free(x->types);
     free(x->offsets);
+    free(x->words);
     free(x->starts);
     if (x->work) mbl_work_close(x->work);
     free(x->work);

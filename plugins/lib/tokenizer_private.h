@@ -217,6 +217,7 @@ struct mbl_encode_work {
     size_t word_count, word_cap, spare_cap;
     struct mbl_token *tokens;
     size_t count, cap;
+    const size_t *ends; /* of words that were split before: behind each one's last token; NULL otherwise */
     struct mbl_symbol *symbols;
     size_t symbol_cap;
     struct mbl_heap_entry *heap;

@@ -1,4 +1,5 @@
 /* tokens.c: from texts to rows of tokens, and from these to batches; see tokens.h. */
+#include "tagging.h"
 #include "tokens.h"
 
 #include <stdlib.h>
@@ -7,6 +8,18 @@
 #define CHUNK 4096               /* texts that are encoded at once */
 #define BUCKETED 32              /* batches whose rows are sorted together */
 #define TOKENS_MOST ((int64_t)INT32_MAX)
+
+static int set_vocabulary(struct mbl_tokens *t, const struct mbl_texts *x, struct mbl_error *e) {
+    const struct mbl_special_ids *s = mbl_tokenizer_special(x->tokenizer);
+    t->vocabulary = (int64_t)mbl_tokenizer_size(x->tokenizer);
+    t->pad = s->pad >= 0 ? s->pad : 0;
+    t->mask = s->mask;
+    if (t->problem != MBL_MASKED_TOKEN) return 0;
+    if (t->mask < 0) return mbl_error_set(e, "the tokenizer has no mask token, which masked language modelling takes");
+    t->special = mbl_alloc((size_t)t->vocabulary * sizeof *t->special);
+    for (int64_t i = 0; i < t->vocabulary; i++) t->special[i] = mbl_tokenizer_is_special(x->tokenizer, (int32_t)i);
+    return 0;
+}
 
 /* -- texts */
 
@@ -66,6 +79,86 @@ done:
     mbl_encoding_free(&whole);
     free(texts);
     return status;
+}
+
+/* -- words */
+
+/* The words' classes as the model counts them: data of their own may lack some, or have others first. */
+static int read_tags(struct mbl_tokens *t, const struct mbl_dataset *d, const struct mbl_schema *classes, struct mbl_error *e) {
+    const struct mbl_schema *s = &d->schema;
+    int32_t *place;
+    void *tags;
+    if (t->words.text || s->task != MBL_TAGGING) return 0;
+    if (mbl_try_alloc(&tags, (uint64_t)t->words.count, sizeof *t->tags, "the tags", e)) return -1;
+    t->tags = tags;
+    place = mbl_alloc(s->class_count * sizeof *place);
+    for (size_t i = 0; i < s->class_count; i++) {
+        size_t k = 0;
+        while (k < classes->class_count && strcmp(classes->classes[k], s->classes[i])) k++;
+        place[i] = k < classes->class_count ? (int32_t)k : -1;
+    }
+    int status = 0;
+    for (int64_t w = 0; w < t->words.count && !status; w++) {
+        t->tags[w] = place[d->labels[w]];
+        if (t->tags[w] < 0) status = mbl_error_set(e, "the model doesn't know the tag \"%.100s\"", s->classes[d->labels[w]]);
+    }
+    free(place);
+    return status;
+}
+
+/* Room for what stands beside the ids. */
+static void grow_beside(struct mbl_tokens *t, size_t count, size_t *first_cap, size_t *label_cap) {
+    t->firsts = mbl_grow(t->firsts, first_cap, count, sizeof *t->firsts);
+    if (t->tags) t->labels = mbl_grow(t->labels, label_cap, count, sizeof *t->labels);
+}
+
+/* A row a sentence; the first token of a word carries its label. */
+static int read_sentences(struct mbl_tokens *t, const struct mbl_texts *x, const struct mbl_tagset *set, int64_t length,
+                          struct mbl_error *e) {
+    const struct mbl_encode_options o = {.max_length = (size_t)length}, free_of_limits = {0};
+    struct mbl_encoding encoded = {0}, whole = {0};
+    struct growing g = {.t = t};
+    size_t first_cap = 0, label_cap = 0;
+    int status = 0;
+    for (int64_t r = 0; r < t->words.row_count && !status; r++) {
+        const int64_t *row = t->words.rows + r, at = g.count;
+        status = mbl_tokenizer_encode_words(x->tokenizer, t->words.words, row, 1, &o, &encoded, e);
+        if (!status) status = append(&g, encoded.ids, NULL, encoded.count, e);
+        if (status) break;
+        grow_beside(t, (size_t)g.count, &first_cap, &label_cap);
+        for (size_t i = 0; i < encoded.count; i++) {
+            int32_t word = encoded.words[i], tag = t->tags && word >= 0 ? t->tags[row[0] + word] : MBL_NO_LABEL;
+            bool first = word >= 0 && (!i || encoded.words[i - 1] != word);
+            t->firsts[at + (int64_t)i] = first ? (int32_t)row[0] + word : -1;
+            if (t->tags) t->labels[at + (int64_t)i] = first || word < 0 ? tag : x->every_part ? set->inner[tag] : MBL_NO_LABEL;
+        }
+        t->starts[r] = at;
+        if ((int64_t)encoded.count > t->longest) t->longest = (int64_t)encoded.count;
+        if ((int64_t)encoded.count < length) continue;
+        status = mbl_tokenizer_encode_words(x->tokenizer, t->words.words, row, 1, &free_of_limits, &whole, e);
+        t->cut += (int64_t)whole.count > length;
+    }
+    t->rows = t->words.row_count;
+    t->starts[t->rows] = g.count;
+    mbl_encoding_free(&encoded);
+    mbl_encoding_free(&whole);
+    return status;
+}
+
+static int read_words(struct mbl_tokens *t, struct mbl_texts *x, const struct mbl_dataset *d, const struct mbl_schema *classes,
+                      int64_t length, struct mbl_error *e) {
+    struct mbl_arena a = {0};
+    struct mbl_tagset set;
+    void *starts;
+    mbl_tagset_open(classes, &a, &set);
+    int status = mbl_words_open(&t->words, x, d, e) || set_vocabulary(t, x, e) || read_tags(t, d, classes, e) ||
+                 mbl_try_alloc(&starts, (uint64_t)d->rows + 1, sizeof *t->starts, "rows", e);
+    if (!status) {
+        t->starts = starts;
+        status = read_sentences(t, x, &set, length, e);
+    }
+    mbl_arena_free(&a);
+    return status ? -1 : 0;
 }
 
 /* -- streams */
@@ -162,27 +255,15 @@ static int read_stream(struct mbl_tokens *t, struct mbl_texts *x, const struct m
 
 /* -- opening */
 
-static int set_vocabulary(struct mbl_tokens *t, const struct mbl_texts *x, struct mbl_error *e) {
-    const struct mbl_special_ids *s = mbl_tokenizer_special(x->tokenizer);
-    t->vocabulary = (int64_t)mbl_tokenizer_size(x->tokenizer);
-    t->pad = s->pad >= 0 ? s->pad : 0;
-    t->mask = s->mask;
-    if (t->problem != MBL_MASKED_TOKEN) return 0;
-    if (t->mask < 0) return mbl_error_set(e, "the tokenizer has no mask token, which masked language modelling takes");
-    t->special = mbl_alloc((size_t)t->vocabulary * sizeof *t->special);
-    for (int64_t i = 0; i < t->vocabulary; i++) t->special[i] = mbl_tokenizer_is_special(x->tokenizer, (int32_t)i);
-    return 0;
-}
-
 int mbl_tokens_open(struct mbl_tokens *t, struct mbl_texts *x, const struct mbl_dataset *d, enum mbl_problem problem, int64_t length,
-                    struct mbl_error *e) {
+                    const struct mbl_schema *classes, struct mbl_error *e) {
     const struct mbl_text_column *columns[MBL_TEXT_COLUMNS];
     void *starts;
     *t = (struct mbl_tokens){.problem = problem};
-    if (problem == MBL_TOKEN_CLASSES) return mbl_error_set(e, "datasets have a label for each row, none for each token");
     int64_t marks = (int64_t)mbl_tokenizer_special_count(x->tokenizer, true);
     if (length <= marks)
         return mbl_error_set(e, "max_length: more than %lld tokens expected, found %lld", (long long)marks, (long long)length);
+    if (problem == MBL_TOKEN_CLASSES) return read_words(t, x, d, classes, length, e);
     if (mbl_texts_columns(x, d, columns, e) || set_vocabulary(t, x, e)) return -1;
     if (mbl_problem_per_token(problem)) {
         if (columns[1])
@@ -200,6 +281,10 @@ void mbl_tokens_close(struct mbl_tokens *t) {
     free(t->types);
     free(t->starts);
     free(t->special);
+    mbl_words_close(&t->words);
+    free(t->firsts);
+    free(t->labels);
+    free(t->tags);
     free(t->scratch);
     free(t->swapped);
     *t = (struct mbl_tokens){0};
@@ -253,6 +338,7 @@ int64_t mbl_tokens_labels(const struct mbl_tokens *t, const int32_t *order, int6
         for (int64_t k = 0; k < width; k++) {
             int32_t id = k < n ? t->ids[from + k] : t->pad, label = MBL_NO_LABEL;
             if (k < n && t->problem == MBL_NEXT_TOKEN) label = t->ids[from + k + 1];
+            if (k < n && t->labels) label = t->labels[from + k];
             if (k < n && t->problem == MBL_MASKED_TOKEN && hide(t, from + k, &id)) label = t->ids[from + k];
             labels[i * width + k] = label;
             counted += label != MBL_NO_LABEL;

@@ -60,6 +60,7 @@ static void read_text_params(const struct mbl_session *s, struct mbl_texts *x) {
         if (i + 1 < MBL_TEXT_COLUMNS) x->columns[i + 1] = NULL;
     }
     if (host->param_given(s->run, "max_length")) x->length = host->param_int(s->run, "max_length");
+    if (host->param_given(s->run, "subwords")) x->every_part = !strcmp(host->param_string(s->run, "subwords"), "all");
     if (host->param_given(s->run, "join")) x->join = mbl_arena_strdup(&x->arena, host->param_string(s->run, "join"));
 }
 
@@ -137,7 +138,7 @@ static int create_model(struct mbl_session *s, struct mbl_error *e) {
 
 /* What a model of the folder is to learn: what the rule says, or what the data's labels say, or what its kind is for. */
 static int find_problem(struct mbl_session *s, const char *folder, enum mbl_problem *out, struct mbl_error *e) {
-    static const enum mbl_problem known[] = {MBL_CLASSES, MBL_VALUES, MBL_NEXT_TOKEN, MBL_MASKED_TOKEN};
+    static const enum mbl_problem known[] = {MBL_CLASSES, MBL_VALUES, MBL_NEXT_TOKEN, MBL_MASKED_TOKEN, MBL_TOKEN_CLASSES};
     struct mbl_json *config;
     if (mbl_json_read(mbl_path_join(&s->arena, folder, "config.json"), &s->arena, &config, e)) return -1;
     const char *type = mbl_json_get_string(config, "model_type");
@@ -148,7 +149,9 @@ static int find_problem(struct mbl_session *s, const char *folder, enum mbl_prob
     if (a->takes != MBL_TAKES_TOKENS)
         return mbl_error_set(e, "%s: a model of kind %s can't be fine-tuned; train it, or distill it", folder, a->kind);
     enum mbl_task task = s->train.data.schema.task;
-    *out = task == MBL_CLASSIFICATION ? MBL_CLASSES : task == MBL_REGRESSION ? MBL_VALUES : a->usual;
+    static const enum mbl_problem by_task[] = {
+        [MBL_CLASSIFICATION] = MBL_CLASSES, [MBL_REGRESSION] = MBL_VALUES, [MBL_TAGGING] = MBL_TOKEN_CLASSES};
+    *out = task == MBL_NO_TASK ? a->usual : by_task[task];
     if (!s->host->param_given(s->run, "problem")) return 0;
     const char *wanted = s->host->param_string(s->run, "problem");
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -266,7 +269,7 @@ static int check_against_data(const struct mbl_session *s, struct mbl_error *e) 
     if (o->early_stop && o->watched == MBL_WATCH_R2 && !values)
         return mbl_error_set(e, "early_stop.metric: classification has no val_r2; take val_loss or val_accuracy");
     if (o->balanced && values) return mbl_error_set(e, "class_weights: regression has no classes");
-    if (o->balanced && mbl_problem_per_token(s->model->problem)) return mbl_error_set(e, "class_weights: a language model has no classes");
+    if (o->balanced && mbl_problem_per_token(s->model->problem)) return mbl_error_set(e, "class_weights: rows have classes here, not tokens");
     if ((o->shift || o->mirror) && !s->model->schema.shape_rank) return mbl_error_set(e, "augment is for images: these data have no shape");
     if (o->label_smoothing > 0 && (values || s->model->problem == MBL_BINARY || s->model->outputs < 3))
         return mbl_error_set(e, "label_smoothing is for three classes or more");

@@ -14,7 +14,9 @@ static const char *const mbl_optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const mbl_schedules[] = {"constant", "cosine", "linear", "step", NULL};
 static const char *const mbl_watchables[] = {"val_loss", "val_accuracy", "val_r2", NULL};
 static const char *const mbl_tokenizer_kinds[] = {"bpe", "wordpiece", NULL};
-static const char *const mbl_token_problems[] = {"single_label_classification", "regression", "next_token", "masked_token", NULL};
+static const char *const mbl_token_problems[] = {"single_label_classification", "regression", "next_token", "masked_token",
+                                                 "token_classification", NULL};
+static const char *const mbl_tagged_parts[] = {"first", "all", NULL};
 static const char *const mbl_weightings[] = {"none", "balanced", NULL};
 
 static const struct mb_param mbl_model_params[] = {
@@ -122,6 +124,8 @@ static const struct mb_param mbl_early_stop_params[] = {
      .help = "models of tokens: longer rows are cut, streams are cut into rows so long; what the model takes if not said"},               \
     {.name = "join", .type = MB_STRING,                                                                                                   \
      .help = "language models: what stands between two texts of the stream; the tokenizer's end of text if not said"},                    \
+    {.name = "subwords", .type = MB_ENUM, .choices = mbl_tagged_parts,                                                                    \
+     .help = "classes of words: which tokens of a word learn its tag, the first alone or all; the first if not said"},                    \
     {.name = "seed", .type = MB_INT, .deflt = "1", .least = 0, .most = 9e15, .help = "decides starting weights, order and dropout"},      \
     {.name = "clip", .type = MB_FLOAT, .deflt = "0", .least = 0, .most = 1e9, .help = "longest gradient (2-norm); 0: any"},               \
     {.name = "class_weights", .type = MB_ENUM, .choices = mbl_weightings, .deflt = "\"none\"",                                            \

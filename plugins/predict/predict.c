@@ -1,9 +1,10 @@
 /* predict.c: the step `predict`: a model's answers to a part of a dataset, or to rows of tokens given by their ids.
  *
  * What comes out is `outputs`, float32: logits of each class, values in the target's own unit, embeddings, or, of a model that answers to
- * each token, the logits [rows, time, …]. The output's name says how it is written: …json as nested lists, anything else as safetensors.
+ * each token, the logits [rows, time, …]. The output's name says how it is written: ….json as nested lists, ….jsonl as what the answers mean
+ * (lines.c), anything else as safetensors.
  */
-#include "lib/feed.h"
+#include "predict.h"
 
 #include <mbuild/plugin.h>
 
@@ -11,15 +12,6 @@
 #include <string.h>
 
 #define MOST_TOKENS (INT64_C(1) << 30)
-
-struct answers {
-    struct mbk *k;
-    struct mbl_model *model;
-    struct mbl_arena arena;
-    int64_t rows, time;          /* time: 0 where there is one answer to a row */
-    float *outputs;              /* [rows, (time,) model->outputs] */
-    int32_t *lengths;            /* [rows]: of rows of tokens */
-};
 
 static void close_answers(struct answers *a) {
     free(a->outputs);
@@ -39,13 +31,10 @@ static int answer_data(struct answers *a, const char *path, int64_t batch, struc
     struct mbl_feed feed = {0};
     void *out = NULL;
     int status = -1;
-    if (mbl_problem_per_token(a->model->problem))
-        return mbl_error_set(e, "a model of %s answers to each token: give ids = … rather than data", mbl_problem_name(a->model->problem));
-    if (!mbl_feed_open(&feed, a->model, path, e) &&
+    if (!predict_open(a, path, &feed, e) &&
         !mbl_try_alloc(&out, (uint64_t)feed.rows * (uint64_t)a->model->outputs, sizeof(float), "the answers", e) &&
         !mbl_predict(a->model, &feed, 0, feed.rows, batch, out, e))
         status = 0;
-    a->rows = feed.rows;
     a->outputs = out;
     mbl_feed_close(&feed);
     return status;
@@ -242,6 +231,21 @@ static int predict(const struct mb_host *host, struct mb_run *run, struct answer
     int64_t batch = host->param_int(run, "batch");
     if (!data == !ids) return mbl_error_set(e, "either data or ids expected: what is the model to answer to?");
     if (mbl_model_load_on(host->device(run), host->cpus(run), host->input_path(run, "model", 0), &a->k, &a->model, e)) return -1;
+    if (data) {
+        const enum mbl_problem problem = a->model->problem;
+        if (problem == MBL_TOKEN_CLASSES && !ends(name, ".jsonl"))
+            return mbl_error_set(e, "a model of %s answers to each word: to = \"build/….jsonl\" has these answers, a line a row",
+                                 mbl_problem_name(problem));
+        if (problem == MBL_NEXT_TOKEN || problem == MBL_MASKED_TOKEN)
+            return mbl_error_set(e, "a model of %s answers to each token: give ids = … rather than data", mbl_problem_name(problem));
+        if (ends(name, ".jsonl")) {
+            int status = predict_lines(a, data, batch, to, e);
+            host->metric(run, "rows", (double)a->rows);
+            return status;
+        }
+    } else if (ends(name, ".jsonl")) {
+        return mbl_error_set(e, "%s: lines of JSON are for data; answers to ids are logits, as .json or .safetensors", name);
+    }
     if (data ? answer_data(a, data, batch, e) : answer_ids(a, ids, batch, e)) return -1;
     host->metric(run, "rows", (double)a->rows);
     return ends(name, ".json") ? write_json(a, to, e) : write_tensors(a, to, e);
@@ -260,14 +264,14 @@ static const struct mb_role roles[] = {
     {.name = "data", .flags = MB_INPUT | MB_OPTIONAL, .kind = "dataset", .help = "rows to answer to"},
     {.name = "ids", .flags = MB_INPUT | MB_OPTIONAL,
      .help = "or rows of tokens: JSON { \"ids\": [[…], …], \"types\" } or safetensors with ids, types, lengths"},
-    {.name = "outputs", .flags = MB_OUTPUT, .help = "the answers; JSON if its name ends in .json, else safetensors"},
+    {.name = "outputs", .flags = MB_OUTPUT, .help = "the answers; numbers as JSON if its name ends in .json, what they mean, a line a row, if in .jsonl, else safetensors"},
     {0}};
 
 static const struct mb_param params[] = {
     {.name = "batch", .type = MB_INT, .deflt = "32", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows at a time"}, {0}};
 
 static const struct mb_step steps[] = {
-    {.name = "predict", .help = "a model's answers to data, or to tokens", .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS,
+    {.name = "predict", .help = "a model's answers to data, or to tokens", .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
      .roles = roles, .params = params, .run = run_predict},
     {0}};
 
