@@ -5,6 +5,7 @@
  */
 #include "lib/feed.h"
 #include "lib/metrics.h"
+#include "lib/precision.h"
 #include "lib/tagging.h"
 
 #include <mbuild/plugin.h>
@@ -72,7 +73,9 @@ static int score(struct subject *s, struct mbl_error *e) {
 static int judge(const struct mb_host *host, struct mb_run *run, struct subject *s, const char *folder, struct mbl_error *e) {
     const char *data = host->input_path(run, "data", 0);
     void *answers;
-    if (mbl_model_load_on(host->device(run), host->cpus(run), folder, &s->k, &s->model, e)) return -1;
+    if (mbl_model_load_on(host->device(run), host->cpus(run), folder, &s->k, &s->model, e) ||
+        (mbl_precision_is_narrow(host, run) && mbl_model_narrow(s->model, false, e)))
+        return -1;
     if (s->model->problem == MBL_EMBEDDING)
         return mbl_error_set(e, "%s has no head: it gives vectors, which nothing here can be judged by; fine-tune it first", folder);
     if (mbl_feed_open(&s->feed, s->model, data, e)) return mbl_error_wrap(e, "%s", folder);
@@ -206,6 +209,7 @@ static const struct mb_role roles[] = {
 static const struct mb_param params[] = {
     {.name = "batch", .type = MB_INT, .deflt = "256", .least = 1, .most = 1e7, .unit = "rows",
      .help = "how many rows at a time; of texts fewer, if they are long"},
+    MBL_PRECISION_PARAM,
     {.name = "timed", .type = MB_INT, .flags = MB_UNKEYED, .deflt = "200", .least = 1, .most = 1e6, .unit = "rows",
      .help = "how many single rows are timed for the latency"},
     {0}};

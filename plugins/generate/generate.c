@@ -1,5 +1,6 @@
 /* generate.c: the step `generate`: what a decoder writes behind prompts, as a text file. How a token is drawn is lib/generate.c's. */
 #include "lib/generate.h"
+#include "lib/precision.h"
 #include "lib/texts.h"
 
 #include <mbuild/plugin.h>
@@ -31,7 +32,9 @@ static int cancelled(void *ctx, int32_t token) {
 static int open_writer(struct writer *w, struct mbl_error *e) {
     const struct mb_host *host = w->host;
     const char *folder = host->input_path(w->run, "model", 0);
-    if (mbl_model_load_on(host->device(w->run), host->cpus(w->run), folder, &w->k, &w->model, e)) return -1;
+    if (mbl_model_load_on(host->device(w->run), host->cpus(w->run), folder, &w->k, &w->model, e) ||
+        (mbl_precision_is_narrow(host, w->run) && mbl_model_narrow(w->model, false, e)))
+        return -1;
     if (w->model->problem != MBL_NEXT_TOKEN)
         return mbl_error_set(e, "%s learned %s; only a decoder that learned the next token can write", folder,
                              mbl_problem_name(w->model->problem));
@@ -138,6 +141,7 @@ static const struct mb_param params[] = {
     {.name = "top_p", .type = MB_FLOAT, .deflt = "1", .least = 0, .most = 1,
      .help = "draw from the fewest tokens whose probabilities reach this; 1: from all"},
     {.name = "seed", .type = MB_INT, .deflt = "1", .least = 0, .most = 9e15, .help = "decides what is drawn"},
+    MBL_PRECISION_PARAM,
     {.name = "stop", .type = MB_BOOL, .deflt = "true", .help = "end a text at the model's end of text"},
     {0}};
 

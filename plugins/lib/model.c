@@ -279,6 +279,7 @@ void mbl_model_free(struct mbl_model *m) {
     if (m->values) mbk_free(m->k, m->values);
     if (m->gradients) mbk_free(m->k, m->gradients);
     if (m->scratch) mbk_free(m->k, m->scratch);
+    if (m->copies) mbk_free(m->k, m->copies);
     free(m->parameters);
     mbl_texts_free(m->texts);
     mbl_arena_free(&m->arena);

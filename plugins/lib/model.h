@@ -26,6 +26,8 @@ struct mbl_parameter {
     const char *name;
     struct mbk_tensor value;     /* on the device, in the kernels' layout; data NULL before mbl_model_allocate */
     struct mbk_tensor gradient;  /* the same, once mbl_model_allocate_gradients was called, and only where it is trained */
+    struct mbk_tensor copy;      /* BF16, what products read while a model learns in bfloat16; data NULL: they read `value` */
+    bool multiplied;             /* products read it, in what the model computes in; all else reads float32 */
     int rank;                    /* on disk */
     int64_t shape[4];
     bool across;                 /* a matrix [in, out]; else [out, in] */
@@ -76,6 +78,7 @@ struct mbl_model {
     enum mbk_type compute;       /* models of tokens: what products read, F32 or BF16 */
     struct mbl_parameter *parameters;
     size_t parameter_count, parameter_cap;
+    void *copies;                /* device block of the parameters' copies, or NULL */
     void *values, *gradients;    /* device blocks that hold all of them, `block_bytes` each */
     size_t block_bytes;
     struct mbl_observer *observer; /* NULL: nobody looks */
@@ -123,6 +126,11 @@ MBL_EXPORT int mbl_model_initialize(struct mbl_model *m, uint64_t seed,
                                     struct mbl_error *e); /* starting weights, as PyTorch's layers have them */
 MBL_EXPORT int mbl_model_initialize_missing(struct mbl_model *m, uint64_t seed, struct mbl_error *e); /* those marked `missing` alone */
 MBL_EXPORT void mbl_model_free(struct mbl_model *m); /* NULL is fine */
+/* From here on a model of tokens, whose weights were read or initialized, computes in bfloat16: see model_precision.c. `learns`: weights stay
+ * float32 beside a copy; else those that products read become bfloat16 and take half the memory. */
+MBL_EXPORT int mbl_model_narrow(struct mbl_model *m, bool learns, struct mbl_error *e);
+/* The copies made anew, after something else than the optimizer changed the weights; where there are none, nothing. */
+MBL_EXPORT int mbl_model_refresh(struct mbl_model *m, struct mbl_error *e);
 
 /* A model's folder: config.json and model.safetensors. Loading believes neither. */
 MBL_EXPORT int mbl_model_load(struct mbk *k, const char *folder, struct mbl_model **out, struct mbl_error *e);

@@ -100,9 +100,11 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
     s->pools = m->problem == MBL_CLASSES || m->problem == MBL_VALUES;
     if (s->pools || m->problem == MBL_EMBEDDING)
         s->pooler = mbl_linear_declare(m, mbl_arena_printf(a, "%spooler.dense", body), C, C, true, deviation);
+    if (s->pools) mbl_linear_keep(m, &s->pooler);
     switch (m->problem) {
     case MBL_MASKED_TOKEN:
         m->outputs = m->vocabulary;
+        mbl_table_tie(m, s->words);
         s->transform = mbl_linear_declare(m, "cls.predictions.transform.dense", C, C, true, deviation);
         s->transform_norm = mbl_norm_declare(m, "cls.predictions.transform.LayerNorm", C, true, eps);
         s->decoder_bias = mbl_model_declare(m, "cls.predictions.bias", MBK_F32, 1, &m->vocabulary);
@@ -110,7 +112,10 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
     case MBL_EMBEDDING: m->outputs = C; return 0;
     case MBL_CLASSES:
     case MBL_VALUES:
-    case MBL_TOKEN_CLASSES: s->classifier = mbl_linear_declare(m, "classifier", C, m->outputs, true, deviation); return 0;
+    case MBL_TOKEN_CLASSES:
+        s->classifier = mbl_linear_declare(m, "classifier", C, m->outputs, true, deviation);
+        mbl_linear_keep(m, &s->classifier);
+        return 0;
     default: return mbl_error_set(e, "a bert cannot learn the problem %s", mbl_problem_name(m->problem));
     }
 }

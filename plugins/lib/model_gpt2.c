@@ -85,6 +85,7 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
     if (read_config(m, s, &eps, &initial, e)) return -1;
     const float deviation = (float)initial;
     s->words = mbl_table_declare(m, "transformer.wte", m->vocabulary, s->width, deviation);
+    mbl_table_tie(m, s->words);
     s->positions = mbl_table_declare(m, "transformer.wpe", m->longest, s->width, deviation);
     s->layer = mbl_arena_alloc(&m->arena, (size_t)(s->layers + 1) * sizeof *s->layer);
     for (int64_t i = 0; i < s->layers; i++)

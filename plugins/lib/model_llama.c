@@ -110,7 +110,8 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
     for (int64_t i = 0; i < s->layers; i++)
         declare_layer(m, s, &s->layer[i], mbl_arena_printf(&m->arena, "model.layers.%lld", (long long)i), eps, deviation);
     s->norm = mbl_norm_declare(m, "model.norm", s->width, false, eps);
-    if (!s->tied) s->head = mbl_linear_declare(m, "lm_head", s->width, m->vocabulary, false, deviation);
+    if (s->tied) mbl_table_tie(m, s->words);
+    else s->head = mbl_linear_declare(m, "lm_head", s->width, m->vocabulary, false, deviation);
     m->outputs = m->vocabulary;
     m->cache_layers = s->layers;
     m->cache_width = s->heads.groups * s->heads.size;

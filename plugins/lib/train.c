@@ -63,8 +63,9 @@ static int open_parameters(struct mbl_trainer *t, struct mbl_error *e) {
     struct mbk *k = m->k;
     if (mbl_model_allocate_gradients(m, e)) return -1;
     t->moments = mbk_alloc(k, 2 * m->block_bytes);
-    t->kept = mbk_alloc(k, m->block_bytes);
-    if (!t->moments || !t->kept) return mbl_error_set(e, "no memory for the optimizer's state (%zu bytes)", 3 * m->block_bytes);
+    if (t->options.early_stop) t->kept = mbk_alloc(k, m->block_bytes);
+    if (!t->moments || (t->options.early_stop && !t->kept))
+        return mbl_error_set(e, "no memory for the optimizer's state (%zu bytes)", (t->options.early_stop ? 3 : 2) * m->block_bytes);
     t->parameters = mbl_alloc((m->parameter_count + 1) * sizeof *t->parameters);
     t->parameter_count = (int)m->parameter_count;
     for (size_t i = 0; i < m->parameter_count; i++) {
@@ -72,6 +73,10 @@ static int open_parameters(struct mbl_trainer *t, struct mbl_error *e) {
         struct mbk_parameter *o = &t->parameters[i];
         *o = (struct mbk_parameter){.value = p->value, .gradient = p->gradient, .first = p->value, .second = p->value};
         size_t offset = (size_t)((char *)p->value.data - (char *)m->values);
+        if (p->copy.data) {
+            o->value = p->copy;
+            o->master = p->value;
+        }
         o->first.data = (char *)t->moments + offset;
         o->second.data = (char *)t->moments + m->block_bytes + offset;
         o->decay = p->decays ? (float)t->options.weight_decay : 0;
@@ -95,7 +100,7 @@ static int open_arrays(struct mbl_trainer *t, struct mbl_error *e) {
         {&t->arrays[MBL_SOFT], mbk_tensor2(NULL, MBK_F32, n, width), t->teacher != NULL},
         {&t->arrays[MBL_WEIGHTS], mbk_tensor2(NULL, MBK_F32, n, width), t->options.balanced},
         {&t->arrays[MBL_ROW_WEIGHTS], mbk_tensor1(NULL, MBK_F32, n), t->options.balanced},
-        {&t->doutputs, mbk_tensor2(NULL, MBK_F32, piece, width), true},
+        {&t->doutputs, mbk_tensor2(NULL, mbl_model_output_type(t->model, true), piece, width), true},
         {&t->mixed, mbk_tensor2(NULL, MBK_F32, piece, width), !t->per_token},
         {&t->spare, mbk_tensor1(NULL, MBK_F32, piece), t->teacher != NULL},
         {&t->norm, mbk_tensor(NULL, MBK_F32, 0, NULL), true},
@@ -139,6 +144,12 @@ static void cut_pieces(struct mbl_trainer *t) {
         }
 }
 
+static int set_precision(struct mbl_trainer *t, struct mbl_error *e) {
+    if (t->options.precision != MBK_BF16) return 0;
+    if (t->teacher_model && !t->teacher_model->quantized && mbl_model_narrow(t->teacher_model, false, e)) return -1;
+    return mbl_model_narrow(t->model, true, e);
+}
+
 int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e) {
     int64_t n = t->train->rows;
     if (n > INT32_MAX) return mbl_error_set(e, "%lld rows: at most %d fit", (long long)n, INT32_MAX);
@@ -148,7 +159,7 @@ int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e) {
     t->capacity = t->per_token ? n * t->train->tokens.longest : n;
     t->records = mbk_records(t->model->k);
     cut_pieces(t);
-    if (open_parameters(t, e) || open_arrays(t, e) || mbl_feed_reserve(t->train, t->piece_rows, e)) return -1;
+    if (set_precision(t, e) || open_parameters(t, e) || open_arrays(t, e) || mbl_feed_reserve(t->train, t->piece_rows, e)) return -1;
     if (t->teacher_model && mbl_model_reserve(t->teacher_model, t->piece_rows, t->train->tokens.longest, false, e)) return -1;
     return mbl_model_reserve(t->model, t->piece_rows, t->train->tokens.longest, true, e);
 }

@@ -23,6 +23,7 @@ struct mbl_train_options {
     double final;                /* cosine, linear: what is left of lr at the end */
     double factor;               /* stepwise: times this … */
     int64_t every;               /* … each so many epochs */
+    enum mbk_type precision;     /* what products are in: F32 or BF16; 0 is F32 */
     int64_t epochs, batch;
     int64_t accumulate;          /* a batch goes through the model in so many pieces, whose gradients add up */
     uint64_t seed;
@@ -100,7 +101,7 @@ struct mbl_trainer {
     int64_t best_epoch, waited;
     bool has_best;
     /* device memory */
-    void *moments, *kept;        /* first and second moments, 2 × model->block_bytes; the best weights */
+    void *moments, *kept;        /* first and second moments, 2 × model->block_bytes; the best weights, NULL without early_stop */
     struct mbk_tensor arrays[MBL_ARRAYS];                             /* of all rows; losses and predictions as steps fill them */
     struct mbk_tensor fixed[MBL_ARRAYS];                              /* of a piece, where work is recorded and its addresses must stay */
     struct mbk_tensor doutputs, mixed, spare;                         /* of a batch */
@@ -117,7 +118,8 @@ struct mbl_trainer {
     struct mbl_error unrecorded; /* why nothing is recorded any more; "": nothing went wrong */
 };
 
-/* `t->model` has memory and starting weights, `t->train` is bound to it; options and teacher are set. */
+/* `t->model` has memory and starting weights, `t->train` is bound to it; options and teacher are set. Makes the model and `teacher_model`
+ * compute in options.precision. */
 MBL_EXPORT int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e);
 MBL_EXPORT void mbl_trainer_close(struct mbl_trainer *t);
 /* Puts the rows in order for the epoch that `epoch` says; also after a checkpoint was read. */

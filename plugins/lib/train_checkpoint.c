@@ -24,7 +24,7 @@ static void list_parts(const struct mbl_trainer *t, struct part parts[PARTS]) {
     size_t block = t->model->block_bytes;
     parts[WEIGHTS] = (struct part){t->model->values, block};
     parts[MOMENTS] = (struct part){t->moments, 2 * block};
-    parts[KEPT] = (struct part){t->kept, block};
+    parts[KEPT] = (struct part){t->kept, t->kept ? block : 0};
     parts[LOSSES] = (struct part){t->arrays[MBL_LOSSES].data, mbk_bytes(&t->arrays[MBL_LOSSES])};
     parts[PREDICTIONS] = (struct part){t->arrays[MBL_PREDICTIONS].data, mbk_bytes(&t->arrays[MBL_PREDICTIONS])};
 }
@@ -122,6 +122,10 @@ int mbl_checkpoint_read(struct mbl_trainer *t, const char *folder, struct mbl_bu
             status = mbl_kernel_failed(t->model->k, "a checkpoint", why);
             goto done;
         }
+    if (mbl_model_refresh(t->model, why)) {
+        status = -1;
+        goto done;
+    }
     t->epoch = mbl_json_get_int(s, "epoch", 0);
     t->position = mbl_json_get_int(s, "position", 0);
     t->step = mbl_json_get_int(s, "step", 0);

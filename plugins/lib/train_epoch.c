@@ -144,5 +144,6 @@ int mbl_trainer_keep_best(struct mbl_trainer *t, struct mbl_error *e) {
 }
 
 int mbl_trainer_restore_best(struct mbl_trainer *t, struct mbl_error *e) {
-    return t->has_best ? copy_block(t, t->kept, t->model->values, e) : 0;
+    if (!t->has_best) return 0;
+    return copy_block(t, t->kept, t->model->values, e) ? -1 : mbl_model_refresh(t->model, e);
 }

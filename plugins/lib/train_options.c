@@ -1,4 +1,5 @@
 /* train_options.c: from a step's parameters to struct mbl_train_options; see train.h and train_params.h. */
+#include "precision.h"
 #include "train.h"
 
 #include <string.h>
@@ -34,6 +35,7 @@ int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, enum 
     o->final = host->param_float(run, "schedule.final");
     o->every = host->param_int(run, "schedule.every");
     o->factor = host->param_float(run, "schedule.factor");
+    o->precision = mbl_precision_is_narrow(host, run) ? MBK_BF16 : MBK_F32;
     o->epochs = host->param_int(run, "epochs");
     o->batch = host->param_int(run, "batch");
     o->accumulate = host->param_int(run, "accumulate");
@@ -103,6 +105,9 @@ int mbl_train_check(const struct mb_host *host, struct mb_run *run) {
     if (status == MB_OK &&
         (mbl_json_parse(text, strlen(text), "model", &arena, &shape, &e) || mbl_model_config(shape, &any, &arena, &config, &e)))
         status = host->fail(run, "%s", e.text);
+    const struct mbl_architecture *a = status == MB_OK ? mbl_architecture_find(mbl_json_get_string(shape, "kind")) : NULL;
+    if (a && a->takes != MBL_TAKES_TOKENS && mbl_precision_is_narrow(host, run))
+        status = host->fail(run, "precision: bfloat16 is for models of tokens, encoder { … } and decoder { … }; %s learns in float32", a->kind);
     mbl_arena_free(&arena);
     return status;
 }

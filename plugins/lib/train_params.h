@@ -6,7 +6,7 @@
 #ifndef MBL_TRAIN_PARAMS_H
 #define MBL_TRAIN_PARAMS_H
 
-#include <mbuild/plugin.h>
+#include "precision.h"
 
 static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "gpt2", "llama", NULL};
 static const char *const mbl_activations[] = {"relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", NULL};
@@ -118,6 +118,7 @@ static const struct mb_param mbl_early_stop_params[] = {
     {.name = "batch", .type = MB_INT, .deflt = "64", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows make one step"},     \
     {.name = "accumulate", .type = MB_INT, .deflt = "1", .least = 1, .most = 1e6,                                                         \
      .help = "a batch goes through the model in so many pieces, to take less memory"},                                                    \
+    MBL_PRECISION_PARAM,                                                                                                                  \
     {.name = "text", .type = MB_LIST, .element = MB_STRING, .deflt = "[]",                                                                \
      .help = "models of tokens: the column to read, or two for a pair; all columns of text if not said"},                                 \
     {.name = "max_length", .type = MB_INT, .least = 1, .most = 1048576, .unit = "tokens",                                                 \

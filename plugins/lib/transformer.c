@@ -16,6 +16,7 @@ static size_t declare(struct mbl_model *m, const char *name, const char *part, i
 struct mbl_linear mbl_linear_declare(struct mbl_model *m, const char *name, int64_t in, int64_t out, bool biased, float deviation) {
     struct mbl_linear l = {.biased = biased, .in = in, .out = out};
     if (!mbl_quantized_declare(m, name, out, in, &l.weight, &l.scales)) l.weight = declare(m, name, "weight", out, in, deviation);
+    m->parameters[l.weight].multiplied = true;
     if (biased) l.bias = declare(m, name, "bias", out, 0, 0);
     return l;
 }
@@ -25,8 +26,13 @@ struct mbl_linear mbl_linear_declare_across(struct mbl_model *m, const char *nam
     l.across = !mbl_quantized_declare(m, name, out, in, &l.weight, &l.scales);
     if (l.across) l.weight = declare(m, name, "weight", in, out, deviation);
     m->parameters[l.weight].across = l.across;
+    m->parameters[l.weight].multiplied = true;
     l.bias = declare(m, name, "bias", out, 0, 0);
     return l;
+}
+
+void mbl_linear_keep(struct mbl_model *m, const struct mbl_linear *l) {
+    m->parameters[l->weight].multiplied = false;
 }
 
 struct mbl_linear mbl_linear_part(const struct mbl_linear *l, int64_t first, int64_t out) {
@@ -48,6 +54,10 @@ size_t mbl_table_declare(struct mbl_model *m, const char *name, int64_t rows, in
     size_t weight;
     if (mbl_quantized_declare(m, name, rows, width, &weight, NULL)) return weight;
     return declare(m, name, "weight", rows, width, deviation);
+}
+
+void mbl_table_tie(struct mbl_model *m, size_t table) {
+    m->parameters[table].multiplied = true;
 }
 
 /* -- config */

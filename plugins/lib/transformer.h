@@ -22,6 +22,8 @@ struct mbl_linear {
 };
 struct mbl_linear mbl_linear_declare(struct mbl_model *m, const char *name, int64_t in, int64_t out, bool biased, float deviation);
 struct mbl_linear mbl_linear_declare_across(struct mbl_model *m, const char *name, int64_t in, int64_t out, float deviation);
+/* It computes in float32 whatever the model computes in: a head of few numbers, which costs nothing. */
+void mbl_linear_keep(struct mbl_model *m, const struct mbl_linear *l);
 struct mbl_linear mbl_linear_part(const struct mbl_linear *l, int64_t first, int64_t out);
 
 struct mbl_norm {
@@ -31,6 +33,9 @@ struct mbl_norm {
 };
 struct mbl_norm mbl_norm_declare(struct mbl_model *m, const char *name, int64_t width, bool centred, double eps);
 size_t mbl_table_declare(struct mbl_model *m, const char *name, int64_t rows, int64_t width, float deviation);
+
+/* The table is the weight of the output as well: see mbl_tied. */
+void mbl_table_tie(struct mbl_model *m, size_t table);
 
 /* config[key] must be one of the names that the kernels have an activation for ("gelu", "gelu_new", "silu" …); absent: `otherwise`. */
 int mbl_config_act(struct mbl_model *m, const char *key, const char *otherwise, enum mbk_activation *out, struct mbl_error *e);

@@ -18,6 +18,12 @@ static const struct mbk_tensor *value(const struct mbl_maths *t, size_t i) {
     return &t->m->parameters[i].value;
 }
 
+/* What a product reads of a weight. */
+static const struct mbk_tensor *factor(const struct mbl_maths *t, size_t i) {
+    const struct mbl_parameter *p = &t->m->parameters[i];
+    return p->copy.data ? &p->copy : &p->value;
+}
+
 /* -- linear layers. The columns of a part are reached by the rows' distance, so that nothing is copied out of c_attn. */
 
 static void *element(const struct mbk_tensor *whole, int64_t i) {
@@ -49,7 +55,7 @@ static void multiply(struct mbl_maths *t, const struct mbl_linear *l, const stru
         failed(t, t->m->parameters[l->weight].name, mbl_quantized_multiply(t->m, l, x, stride, f, residual, y));
         return;
     }
-    struct mbk_tensor w = part_of_weight(l, value(t, l->weight)), bias;
+    struct mbk_tensor w = part_of_weight(l, factor(t, l->weight)), bias;
     if (l->biased) bias = part_of_bias(l, value(t, l->bias));
     failed(t, t->m->parameters[l->weight].name,
            mbk_matmul(t->m->k, &(struct mbk_product){.a = x, .b = &w, .c = y, .transpose_b = !l->across, .bias = l->biased ? &bias : NULL,
@@ -67,7 +73,7 @@ void mbl_linear_back(struct mbl_maths *t, const struct mbl_linear *l, const stru
     if (t->failed) return;
     struct mbk *k = t->m->k;
     const char *name = t->m->parameters[l->weight].name;
-    struct mbk_tensor w = part_of_weight(l, value(t, l->weight)), dw = part_of_weight(l, &t->m->parameters[l->weight].gradient), dbias;
+    struct mbk_tensor w = part_of_weight(l, factor(t, l->weight)), dw = part_of_weight(l, &t->m->parameters[l->weight].gradient), dbias;
     const int64_t whole = l->across ? l->whole : 0;
     const float more = add ? 1 : 0;
     if (dx && failed(t, name,

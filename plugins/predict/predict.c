@@ -6,6 +6,8 @@
  */
 #include "predict.h"
 
+#include "lib/precision.h"
+
 #include <mbuild/plugin.h>
 
 #include <stdlib.h>
@@ -230,7 +232,9 @@ static int predict(const struct mb_host *host, struct mb_run *run, struct answer
     const char *to = host->output_path(run, "outputs", 0), *name = host->output_name(run, "outputs", 0);
     int64_t batch = host->param_int(run, "batch");
     if (!data == !ids) return mbl_error_set(e, "either data or ids expected: what is the model to answer to?");
-    if (mbl_model_load_on(host->device(run), host->cpus(run), host->input_path(run, "model", 0), &a->k, &a->model, e)) return -1;
+    if (mbl_model_load_on(host->device(run), host->cpus(run), host->input_path(run, "model", 0), &a->k, &a->model, e) ||
+        (mbl_precision_is_narrow(host, run) && mbl_model_narrow(a->model, false, e)))
+        return -1;
     if (data) {
         const enum mbl_problem problem = a->model->problem;
         if (problem == MBL_TOKEN_CLASSES && !ends(name, ".jsonl"))
@@ -268,7 +272,9 @@ static const struct mb_role roles[] = {
     {0}};
 
 static const struct mb_param params[] = {
-    {.name = "batch", .type = MB_INT, .deflt = "32", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows at a time"}, {0}};
+    {.name = "batch", .type = MB_INT, .deflt = "32", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows at a time"},
+    MBL_PRECISION_PARAM,
+    {0}};
 
 static const struct mb_step steps[] = {
     {.name = "predict", .help = "a model's answers to data, or to tokens", .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
