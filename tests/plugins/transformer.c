@@ -117,30 +117,35 @@ static struct mbk_parameter *optimized(struct mbl_model *m) {
     if (mbl_model_allocate_gradients(m, &error)) FAIL("%s", error.text);
     struct mbk_parameter *p = kept(calloc(m->parameter_count, sizeof *p));
     for (size_t i = 0; i < m->parameter_count; i++) {
-        p[i] = (struct mbk_parameter){.value = m->parameters[i].value, .gradient = m->parameters[i].gradient,
-                                      .first = m->parameters[i].value, .second = m->parameters[i].value};
-        p[i].first.data = kept(calloc(1, mbk_bytes(&p[i].value)));
-        p[i].second.data = kept(calloc(1, mbk_bytes(&p[i].value)));
+        const struct mbl_parameter *of = &m->parameters[i];
+        p[i] = (struct mbk_parameter){.value = of->value, .gradient = of->gradient, .first = of->value, .second = of->value};
+        if (of->copy.data) {
+            p[i].value = of->copy;
+            p[i].master = of->value;
+        }
+        p[i].first.data = kept(calloc(1, mbk_bytes(&of->value)));
+        p[i].second.data = kept(calloc(1, mbk_bytes(&of->value)));
     }
     return p;
 }
 
-static void check_training(const char *name, double most) {
+enum { STEPS = 20 };
+
+/* The loss before each of 20 steps of AdamW and behind the last. */
+static void train(const char *name, enum mbk_type precision, double losses[STEPS + 1]) {
     struct mbk *k = open_cpu();
     struct mbl_model *m = load(k, data(name));
     struct record *r = read_record(name);
+    if (precision == MBK_BF16 && mbl_model_narrow(m, true, &error)) FAIL("%s", error.text);
     struct mbk_parameter *p = optimized(m);
     int count = (int)m->parameter_count;
-    const float *expected = r->losses->data;
     r->batch.training = true;
-    for (int step = 0; step <= 20; step++) {
+    for (int step = 0; step <= STEPS; step++) {
         struct mbk_tensor y;
-        if (m->architecture->forward(m, &r->batch, &y, &error)) FAIL("%s", error.text);
+        if (m->architecture->forward(m, &r->batch, &y, &error)) FAIL("%s: %s", name, error.text);
         struct mbk_tensor d = y;
         d.data = calloc(1, mbk_bytes(&y));
-        double loss = loss_of(m, r, &y, &d);
-        CHECKF(fabs(loss - (double)expected[step]) <= most, "%s: loss after %d steps is %g, with PyTorch %g", name, step, loss,
-               (double)expected[step]);
+        losses[step] = loss_of(m, r, &y, &d);
         struct mbk_adam adam = {.lr = 3e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .step = step + 1, .gradient_scale = 1};
         if (mbk_zero_gradients(k, p, count) || m->architecture->backward(m, &r->batch, &d, &error) || mbk_adam(k, &adam, p, count))
             FAIL("%s: %s %s", name, error.text, mbk_error(k));
@@ -148,10 +153,36 @@ static void check_training(const char *name, double most) {
     }
 }
 
+static void check_training(const char *name, double most) {
+    const float *expected = read_record(name)->losses->data;
+    double losses[STEPS + 1];
+    train(name, MBK_F32, losses);
+    for (int step = 0; step <= STEPS; step++)
+        CHECKF(fabs(losses[step] - (double)expected[step]) <= most, "%s: loss after %d steps is %g, with PyTorch %g", name, step,
+               losses[step], (double)expected[step]);
+}
+
 TEST("20 steps of AdamW on the same batch lose what they do in PyTorch")
 {
     for (int i = 0; i < ALL; i++)
         if (strcmp(all[i], "bert-embedding")) check_training(all[i], 1e-3);
+}
+
+/* -- bfloat16 */
+
+TEST("20 steps in bfloat16 lose about what they do in float32, and not the same")
+{
+    for (int i = 0; i < ALL; i++) {
+        double full[STEPS + 1], narrow[STEPS + 1], most = 0;
+        if (!strcmp(all[i], "bert-embedding")) continue;
+        train(all[i], MBK_F32, full);
+        train(all[i], MBK_BF16, narrow);
+        for (int s = 0; s <= STEPS; s++) {
+            CHECKF(fabs(narrow[s] - full[s]) <= 4e-3, "%s: loss after %d steps is %g, in float32 %g", all[i], s, narrow[s], full[s]);
+            most = fmax(most, fabs(narrow[s] - full[s]));
+        }
+        CHECKF(most > 1e-7, "%s: nothing was rounded", all[i]);
+    }
 }
 
 /* -- gradients */
@@ -164,75 +195,194 @@ static double weighted_sum(struct mbl_model *m, const struct mbl_batch *b, const
     return sum;
 }
 
-/* Dropout on: its masks are the same for the same seed. */
-static void check_gradients(const char *name, const char *const keys[3]) {
-    struct mbk *k = open_cpu();
+/* The recorded model with dropout on, whose masks are the same for the same seed; its outputs' gradient is given by chance. */
+struct slope {
+    struct mbl_model *m;
+    struct record *r;
+    float *c;                    /* what the outputs are weighed by; 0 at padding */
+};
+
+static struct slope differentiate(const char *name, const char *const keys[3], enum mbk_type precision, int threads) {
+    struct mbk *k;
+    char message[256];
     struct mbl_json *config;
-    struct mbl_model *m, *from = load(k, data(name));
+    struct slope s;
+    struct mbl_model *from = load(open_cpu(), data(name));
+    if (mbk_open("cpu", &(struct mbk_options){.threads = threads}, &k, message, sizeof message)) FAIL("%s", message);
+    kept(k);
     if (mbl_json_read(data(mbl_arena_printf(&arena, "%s/config.json", name)), &arena, &config, &error)) FAIL("%s", error.text);
     for (int i = 0; i < 3 && keys[i]; i++) mbl_json_set(&arena, config, keys[i], mbl_json_float(&arena, 0.25));
-    if (mbl_model_create(k, config, &m, &error) || mbl_model_allocate(m, &error) || mbl_model_allocate_gradients(kept(m), &error))
+    if (mbl_model_create(k, config, &s.m, &error) || mbl_model_allocate(s.m, &error) || mbl_model_allocate_gradients(kept(s.m), &error))
         FAIL("%s", error.text);
-    memcpy(m->values, from->values, m->block_bytes);
-    struct record *r = read_record(name);
-    r->batch.training = true;
-    r->batch.seed = 9;
+    memcpy(s.m->values, from->values, s.m->block_bytes);
+    if (precision == MBK_BF16 && mbl_model_narrow(s.m, true, &error)) FAIL("%s", error.text);
+    s.r = read_record(name);
+    s.r->batch.training = true;
+    s.r->batch.seed = 9;
     struct mbk_tensor y;
-    if (m->architecture->forward(m, &r->batch, &y, &error)) FAIL("%s", error.text);
-    float *c = kept(calloc((size_t)mbk_count(&y), sizeof *c)), *d = kept(calloc((size_t)mbk_count(&y), sizeof *d));
+    if (s.m->architecture->forward(s.m, &s.r->batch, &y, &error)) FAIL("%s", error.text);
+    struct mbk_tensor weights = y, dy = y;
+    weights.type = MBK_F32;
+    weights.data = s.c = kept(calloc((size_t)mbk_count(&y), sizeof *s.c));
+    dy.data = kept(calloc((size_t)mbk_count(&y), sizeof *s.c));
     for (int64_t i = 0; i < mbk_count(&y); i++)
-        if (!is_padding(r, i / y.shape[1], y.shape[0])) d[i] = c[i] = (float)(small_random(6, (uint64_t)i) * 2 - 1);
-    struct mbk_tensor dy = y;
-    dy.data = d;
-    if (m->architecture->backward(m, &r->batch, &dy, &error)) FAIL("%s", error.text);
-    for (size_t p = 0; p < m->parameter_count; p++) {
-        float *v = m->parameters[p].value.data, *g = m->parameters[p].gradient.data;
-        int64_t count = mbk_count(&m->parameters[p].value);
+        if (!is_padding(s.r, i / y.shape[1], y.shape[0])) s.c[i] = (float)(small_random(6, (uint64_t)i) * 2 - 1);
+    if (mbk_cast(k, &weights, &dy) || s.m->architecture->backward(s.m, &s.r->batch, &dy, &error))
+        FAIL("%s %s", mbk_error(k), error.text);
+    return s;
+}
+
+static void check_gradients(const char *name, const char *const keys[3]) {
+    struct slope s = differentiate(name, keys, MBK_F32, 1);
+    for (size_t p = 0; p < s.m->parameter_count; p++) {
+        float *v = s.m->parameters[p].value.data, *g = s.m->parameters[p].gradient.data;
+        int64_t count = mbk_count(&s.m->parameters[p].value);
         for (int64_t i = 0; i < count; i += count / 5 + 1) {
             const float was = v[i], step = 2e-3f;
             v[i] = was + step;
-            double up = weighted_sum(m, &r->batch, c);
+            double up = weighted_sum(s.m, &s.r->batch, s.c);
             v[i] = was - step;
-            double down = weighted_sum(m, &r->batch, c);
+            double down = weighted_sum(s.m, &s.r->batch, s.c);
             v[i] = was;
             double expected = (up - down) / (2 * (double)step);
             CHECKF(fabs(g[i] - expected) <= 6e-3 * (1 + fabs(expected)), "%s: %s[%lld]: gradient %g, by differences %g", name,
-                   m->parameters[p].name, (long long)i, (double)g[i], expected);
+                   s.m->parameters[p].name, (long long)i, (double)g[i], expected);
         }
     }
 }
 
+/* Each parameter's gradient as a whole: how far it is from float32's, by its length; the keys' bias has none but for rounding. */
+static void check_narrow_gradients(const char *name, const char *const keys[3]) {
+    struct slope full = differentiate(name, keys, MBK_F32, 1), narrow = differentiate(name, keys, MBK_BF16, 1),
+                 again = differentiate(name, keys, MBK_BF16, 3);
+    double longest = 0;
+    for (int round = 0; round < 2; round++)
+        for (size_t p = 0; p < full.m->parameter_count; p++) {
+            const struct mbl_parameter *a = &full.m->parameters[p], *b = &narrow.m->parameters[p];
+            const float *x = a->gradient.data, *y = b->gradient.data;
+            double length = 0, off = 0;
+            for (int64_t i = 0; i < mbk_count(&a->value); i++) {
+                length += (double)x[i] * x[i];
+                off += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+            }
+            longest = fmax(longest, sqrt(length));
+            if (!round) continue;
+            CHECKF(sqrt(off) <= 0.02 * sqrt(length) + 1e-4 * longest, "%s: %s: the gradient is %g long, and off by %g", name, a->name,
+                   sqrt(length), sqrt(off));
+            CHECK(b->gradient.type == MBK_F32);
+            CHECK_MEM(y, again.m->parameters[p].gradient.data, mbk_bytes(&b->gradient));
+        }
+}
+
+static const char *const encoder_rates[3] = {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"};
+static const char *const gpt2_rates[3] = {"resid_pdrop", "attn_pdrop", "embd_pdrop"};
+static const char *const llama_rates[3] = {"attention_dropout"};
+
+TEST("gradients in bfloat16 are within 2 % of those in float32, in float32 themselves, and the same bits for any number of threads")
+{
+    for (int i = 0; i < 4; i++) check_narrow_gradients(all[i], encoder_rates);
+    check_narrow_gradients("gpt2", gpt2_rates);
+    check_narrow_gradients("llama", llama_rates);
+    check_narrow_gradients("llama-tied", llama_rates);
+}
+
 TEST("an encoder's gradients are those that finite differences give, dropout and all")
 {
-    const char *const keys[] = {"hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"};
-    for (int i = 0; i < 4; i++) check_gradients(all[i], keys);
+    for (int i = 0; i < 4; i++) check_gradients(all[i], encoder_rates);
 }
 
 TEST("a GPT-2's gradients are those that finite differences give, dropout and all")
 {
-    const char *const keys[] = {"resid_pdrop", "attn_pdrop", "embd_pdrop"};
-    check_gradients("gpt2", keys);
+    check_gradients("gpt2", gpt2_rates);
 }
 
 TEST("a Llama's gradients are those that finite differences give, dropout and all")
 {
-    const char *const keys[] = {"attention_dropout", NULL, NULL};
-    check_gradients("llama", keys);
-    check_gradients("llama-tied", keys);
+    check_gradients("llama", llama_rates);
+    check_gradients("llama-tied", llama_rates);
+}
+
+/* -- memory and answers */
+
+/* All that a kernel takes from the system comes by this. */
+static int allocations;
+
+void *aligned_alloc(size_t alignment, size_t bytes) {
+    void *p;
+    allocations++;
+    return posix_memalign(&p, alignment, bytes) ? NULL : p;
+}
+
+static void check_allocations(const char *name, enum mbk_type precision) {
+    struct mbk *k = open_cpu();
+    struct mbl_model *m = load(k, data(name));
+    struct record *r = read_record(name);
+    if (precision == MBK_BF16 && mbl_model_narrow(m, true, &error)) FAIL("%s", error.text);
+    struct mbk_parameter *p = optimized(m);
+    int count = (int)m->parameter_count, first = 0;
+    void *room = kept(calloc((size_t)mbk_count(&r->batch.ids) * (size_t)m->outputs, sizeof(float)));
+    r->batch.training = true;
+    for (int step = 0; step < 4; step++) {
+        struct mbk_tensor y;
+        int before = allocations;
+        if (m->architecture->forward(m, &r->batch, &y, &error)) FAIL("%s", error.text);
+        struct mbk_tensor d = y;
+        d.data = room;
+        loss_of(m, r, &y, &d);
+        struct mbk_adam adam = {.lr = 3e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .step = step + 1, .gradient_scale = 1};
+        if (mbk_zero_gradients(k, p, count) || m->architecture->backward(m, &r->batch, &d, &error) || mbk_adam(k, &adam, p, count))
+            FAIL("%s: %s %s", name, error.text, mbk_error(k));
+        if (!step) first = allocations - before;
+        else CHECKF(allocations == before, "%s: step %d took memory %d times", name, step + 1, allocations - before);
+    }
+    CHECKF(first > 0, "%s: the first step took no memory, so nothing was counted", name);
+}
+
+TEST("after the first step of training a model of tokens no kernel takes memory, in float32 or bfloat16")
+{
+    for (int i = 0; i < ALL; i++) {
+        if (!strcmp(all[i], "bert-embedding")) continue;
+        check_allocations(all[i], MBK_F32);
+        check_allocations(all[i], MBK_BF16);
+    }
+}
+
+TEST("a model that but answers takes half the memory for its products' weights, and answers about the same")
+{
+    struct mbk *k = open_cpu();
+    for (int i = 0; i < ALL; i++) {
+        struct mbl_model *full = load(k, data(all[i])), *narrow = load(k, data(all[i]));
+        struct record *r = read_record(all[i]);
+        struct mbk_tensor x, y;
+        size_t before = mbk_memory_used(k), halved = 0;
+        if (mbl_model_narrow(narrow, false, &error)) FAIL("%s", error.text);
+        for (size_t p = 0; p < full->parameter_count; p++)
+            if (full->parameters[p].multiplied) halved += mbk_bytes(&full->parameters[p].value) / 2;
+        CHECK(halved > 0 && before - mbk_memory_used(k) > halved * 9 / 10);
+        if (full->architecture->forward(full, &r->batch, &x, &error) || narrow->architecture->forward(narrow, &r->batch, &y, &error))
+            FAIL("%s: %s", all[i], error.text);
+        CHECK(y.type == MBK_F32 && mbk_count(&x) == mbk_count(&y));
+        const float *expected = x.data, *found = y.data;
+        for (int64_t j = 0; j < mbk_count(&y); j++)
+            if (!is_padding(r, j / y.shape[1], y.shape[0]))
+                CHECKF(fabsf(found[j] - expected[j]) <= 0.03f, "%s: logit %lld is %g, in float32 %g", all[i], (long long)j, (double)found[j],
+                       (double)expected[j]);
+    }
 }
 
 /* -- generation */
 
-TEST("the likeliest tokens are those that transformers generates, with a cache here and there")
+TEST("the likeliest tokens are those that transformers generates, with a cache here and there; in bfloat16 too")
 {
     static const char *const decoders[] = {"gpt2", "llama", "llama-tied"};
     struct mbk *k = open_cpu();
-    for (int i = 0; i < 3; i++) {
-        struct mbl_model *m = load(k, data(decoders[i]));
-        struct record *r = read_record(decoders[i]);
+    for (int i = 0; i < 6; i++) {
+        struct mbl_model *m = load(k, data(decoders[i / 2]));
+        struct record *r = read_record(decoders[i / 2]);
         struct mbl_generation o = {.most = 8, .top_p = 1};
         int32_t out[8];
         int64_t made;
+        if (i % 2 && mbl_model_narrow(m, false, &error)) FAIL("%s", error.text);
         if (mbl_generate(m, &o, r->batch.ids.data, 4, NULL, NULL, out, &made, &error)) FAIL("%s", error.text);
         CHECK(made == 8);
         CHECK_MEM(out, r->greedy->data, sizeof out);
