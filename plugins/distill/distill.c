@@ -32,7 +32,8 @@ static const struct mb_param params[] = {MBL_MODEL_PARAM,
 
 static const struct mb_step steps[] = {
     {.name = "distill", .help = "train a model on another one's answers",
-     .flags = MB_DETERMINISTIC | MB_RESUMABLE | MB_GPU_MAY | MB_DEVICE_MATTERS, .roles = roles, .params = params, .run = run_distill,
+     .flags = MB_DETERMINISTIC | MB_RESUMABLE | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
+     .roles = roles, .params = params, .run = run_distill,
      .check = mbl_train_check},
     {0}};
 

@@ -215,7 +215,8 @@ static const struct mb_param params[] = {
     {0}};
 
 static const struct mb_step steps[] = {
-    {.name = "evaluate", .help = "judge a model on data, beside a baseline", .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
+    {.name = "evaluate", .help = "judge a model on data, beside a baseline",
+     .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
      .roles = roles, .params = params, .run = run_evaluate},
     {0}};
 

@@ -23,7 +23,8 @@ static const struct mb_param params[] = {
 
 static const struct mb_step steps[] = {
     {.name = "finetune", .help = "go on training a model of tokens, on other data or for another problem",
-     .flags = MB_DETERMINISTIC | MB_RESUMABLE | MB_GPU_MAY | MB_DEVICE_MATTERS, .roles = roles, .params = params, .run = run_finetune,
+     .flags = MB_DETERMINISTIC | MB_RESUMABLE | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
+     .roles = roles, .params = params, .run = run_finetune,
      .check = mbl_finetune_check},
     {0}};
 

@@ -146,7 +146,8 @@ static const struct mb_param params[] = {
     {0}};
 
 static const struct mb_step steps[] = {
-    {.name = "generate", .help = "write text with a decoder", .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS, .roles = roles,
+    {.name = "generate", .help = "write text with a decoder",
+     .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT, .roles = roles,
      .params = params, .run = run_generate},
     {0}};
 

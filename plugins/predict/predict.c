@@ -277,7 +277,8 @@ static const struct mb_param params[] = {
     {0}};
 
 static const struct mb_step steps[] = {
-    {.name = "predict", .help = "a model's answers to data, or to tokens", .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
+    {.name = "predict", .help = "a model's answers to data, or to tokens",
+     .flags = MB_DETERMINISTIC | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
      .roles = roles, .params = params, .run = run_predict},
     {0}};
 

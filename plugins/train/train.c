@@ -30,7 +30,8 @@ static const struct mb_param params[] = {
 
 static const struct mb_step steps[] = {
     {.name = "train", .help = "train a model: classes, numbers, or language",
-     .flags = MB_DETERMINISTIC | MB_RESUMABLE | MB_GPU_MAY | MB_DEVICE_MATTERS, .roles = roles, .params = params, .run = run_train,
+     .flags = MB_DETERMINISTIC | MB_RESUMABLE | MB_GPU_MAY | MB_DEVICE_MATTERS | MB_REENTRANT,
+     .roles = roles, .params = params, .run = run_train,
      .check = mbl_train_check},
     {0}};
 
