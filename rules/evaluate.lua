@@ -5,6 +5,7 @@ evaluate = rule("evaluate", function(name, t)
   local taken, params = split(t, { "model", "baseline", "data", "performance" })
   if taken.model == nil then fail("evaluate \"%s\": model is missing: which one?", name) end
   if taken.data == nil then fail("evaluate \"%s\": data is missing: a part that the model hasn't seen, such as digits.test", name) end
+  if math.type(params.k) == "integer" then params.k = { params.k } end
   local made = step(name)(with_common(taken, {
     plugin = "evaluate",
     inputs = { model = taken.model, baseline = taken.baseline, data = taken.data },

@@ -11,6 +11,11 @@ function linear(t)
 end
 logistic = linear
 
+-- Recommenders, of datasets with user = and item =. matrix_factorization { factors = 64, loss = "bpr" }: a vector and a bias for each user
+-- and item.
+matrix_factorization = constructor("matrix_factorization",
+  { "factors", "bias", "loss", "negatives", "temperature", "log_q", "id_dropout", "deviation" })
+
 -- Models of tokens. The plugin knows their fields by the names that the folder's config.json has; here they have one name each, whatever
 -- the family. `hidden` is a token's width, `intermediate` the width between a layer's two products, `positions` the longest row.
 local names = {

@@ -4,6 +4,7 @@
  * read.h → clean → expect → split → fill in → fit the scaling on the training part → schema and parts (lib/dataset.h).
  */
 #include "explain.h"
+#include "interactions.h"
 #include "read.h"
 #include "write.h"
 
@@ -189,6 +190,13 @@ static const struct mb_step steps[] = {{.name = "dataset",
                                         .run = run,
                                         .check = options_check,
                                         .explain = dataset_explain},
+                                       {.name = "interactions",
+                                        .help = "who took what, checked and split, for recommenders",
+                                        .flags = MB_DETERMINISTIC,
+                                        .roles = interactions_roles,
+                                        .params = interactions_params,
+                                        .run = interactions_run,
+                                        .check = interactions_check},
                                        {0}};
 
 static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "dataset", .version = "1.0", .help = "datasets", .steps = steps};

@@ -3,10 +3,10 @@
  * What is measured (time, memory) is another thing than what is computed: it differs from run to run, so it goes to an output of its own
  * and into the step's metrics, and the scores stay the same to the byte.
  */
-#include "lib/feed.h"
 #include "lib/metrics.h"
 #include "lib/precision.h"
 #include "lib/tagging.h"
+#include "rank.h"
 
 #include <mbuild/plugin.h>
 
@@ -26,6 +26,8 @@ struct subject {                 /* a model on the data */
     int64_t batch;
     struct mbl_arena arena;
     struct mbl_scores scores;
+    struct mbl_ranking ranking;  /* of recommenders that rank, in place of the two above */
+    struct mbl_ranker *ranker;
     int64_t size;
 };
 
@@ -36,6 +38,8 @@ static double now_ms(void) {
 }
 
 static void close_subject(struct subject *s) {
+    mbl_ranker_close(s->ranker);
+    mbl_ranking_free(&s->ranking);
     mbl_feed_close(&s->feed);
     free(s->answers);
     mbl_word_answers_close(&s->words);
@@ -48,6 +52,7 @@ static void close_subject(struct subject *s) {
 /* The model's answers to `count` rows from `first` on, whatever becomes of them. */
 static int answer(struct subject *s, int64_t first, int64_t count, int64_t batch, struct mbl_token_score *sums, struct mbl_error *e) {
     if (s->words.tags) return mbl_feed_tag(s->model, &s->feed, first, count, batch, &s->words, e);
+    if (s->model->problem == MBL_RANKING) return rank_time(&s->feed, s->ranker, first, count, e);
     if (!s->answers) return mbl_feed_judge(s->model, &s->feed, first, count, batch, sums, e);
     return mbl_predict(s->model, &s->feed, first, count, batch, s->answers, e);
 }
@@ -83,6 +88,11 @@ static int judge(const struct mb_host *host, struct mb_run *run, struct subject 
     s->batch = host->param_int(run, "batch");
     if (s->batch > most) s->batch = most > 0 ? most : 1;
     if (s->model->problem == MBL_TOKEN_CLASSES && mbl_word_answers_open(&s->words, &s->feed, e)) return -1;
+    if (s->model->problem == MBL_RANKING) {
+        if (rank_judge(host, run, s->model, &s->feed, &s->arena, &s->ranking, e) || mbl_ranker_open(s->model, &s->ranker, e))
+            return mbl_error_wrap(e, "%s", folder);
+        return mbl_model_size(folder, &s->size, e);
+    }
     if (!mbl_problem_per_token(s->model->problem)) {
         if (mbl_try_alloc(&answers, (uint64_t)s->feed.rows * (uint64_t)s->model->outputs, sizeof(float), "the answers", e)) return -1;
         s->answers = answers;
@@ -95,7 +105,9 @@ static int judge(const struct mb_host *host, struct mb_run *run, struct subject 
 
 static struct mbl_json *describe(struct subject *s) {
     struct mbl_arena *a = &s->arena;
-    struct mbl_json *t = mbl_scores_json(&s->scores, &s->model->schema, a);
+    bool ranks = s->model->problem == MBL_RANKING;
+    struct mbl_json *t = ranks ? mbl_ranking_json(&s->ranking, false, a) : mbl_scores_json(&s->scores, &s->model->schema, a);
+    if (ranks) mbl_json_set(a, t, "popularity", mbl_ranking_json(&s->ranking, true, a));
     mbl_json_set(a, t, "size_bytes", mbl_json_int(a, s->size));
     mbl_json_set(a, t, "parameters", mbl_json_int(a, mbl_model_parameter_count(s->model)));
     mbl_json_set(a, t, "model_type", mbl_json_string(a, s->model->architecture->model_type));
@@ -172,18 +184,30 @@ static void report_figure(void *ctx, const char *name, double value) {
     r->host->metric(r->run, text, value);
 }
 
+/* What has its place in the step's metrics. */
+static void report_scores(const struct mb_host *host, struct mb_run *run, const struct subject *s, const char *prefix) {
+    struct reporter r = {host, run, prefix};
+    if (s->model->problem != MBL_RANKING) mbl_scores_each(&s->scores, report_figure, &r);
+    else mbl_ranking_each(&s->ranking, false, report_figure, &r);
+}
+
 static int evaluate(const struct mb_host *host, struct mb_run *run, struct subject *model, struct subject *baseline, struct mbl_error *e) {
     const char *other = host->input_path(run, "baseline", 0);
     if (judge(host, run, model, host->input_path(run, "model", 0), e) || (other && judge(host, run, baseline, other, e))) return -1;
     if (other && model->model->problem != baseline->model->problem)
         return mbl_error_set(e, "the baseline %s solves another problem than the model", other);
-    mbl_scores_each(&model->scores, report_figure, &(struct reporter){host, run, ""});
+    report_scores(host, run, model, "");
     host->metric(run, "size_bytes", (double)model->size);
     struct mbl_json *table = describe(model);
     if (other) {
         mbl_json_set(&model->arena, table, "baseline", describe(baseline));
-        mbl_scores_each(&baseline->scores, report_figure, &(struct reporter){host, run, "baseline_"});
+        report_scores(host, run, baseline, "baseline_");
         host->metric(run, "baseline_size_bytes", (double)baseline->size);
+    }
+    if (model->model->problem == MBL_RANKING) {
+        mbl_ranking_each(&model->ranking, true, report_figure, &(struct reporter){host, run, "popularity_"});
+        /* What everybody likes is what a recommender has to beat, where no other is named. */
+        if (!other) mbl_json_set(&model->arena, table, "baseline", mbl_ranking_json(&model->ranking, true, &model->arena));
     }
     if (mbl_json_save(host->output_path(run, "metrics", 0), table, e)) return -1;
     return report_speed(host, run, model, e);
@@ -210,6 +234,8 @@ static const struct mb_param params[] = {
     {.name = "batch", .type = MB_INT, .deflt = "256", .least = 1, .most = 1e7, .unit = "rows",
      .help = "how many rows at a time; of texts fewer, if they are long"},
     MBL_PRECISION_PARAM,
+    {.name = "k", .type = MB_LIST, .element = MB_INT, .deflt = "[10]", .least = 1, .most = 10000,
+     .help = "recommenders: lengths of the lists that recall, NDCG, hit rate and coverage are of"},
     {.name = "timed", .type = MB_INT, .flags = MB_UNKEYED, .deflt = "200", .least = 1, .most = 1e6, .unit = "rows",
      .help = "how many single rows are timed for the latency"},
     {0}};

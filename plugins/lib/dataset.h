@@ -18,7 +18,8 @@
 
 #define MBL_SCHEMA_VERSION 1
 
-enum mbl_task { MBL_NO_TASK, MBL_CLASSIFICATION, MBL_REGRESSION, MBL_TAGGING }; /* MBL_TAGGING: a class for each word */
+enum mbl_task { MBL_NO_TASK, MBL_CLASSIFICATION, MBL_REGRESSION, MBL_TAGGING, MBL_INTERACTIONS }; /* MBL_TAGGING: a class for each word;
+                                                                                                   the last: interactions.h */
 enum mbl_column_kind { MBL_NUMERIC = 1, MBL_CATEGORY, MBL_TEXT, MBL_WORDS, MBL_LABEL };
 
 struct mbl_column {
@@ -46,7 +47,7 @@ struct mbl_schema {
     const char *scheme;             /* MBL_TAGGING: how tags mark entities, a name of tagging.h's; NULL: the schema doesn't say */
     const char *scaling;            /* "none", "standard", "minmax" */
     const float *offset, *factor;   /* [features]: scaled = (raw − offset) · factor. None: 0 and 1. One-hot columns: 0 and 1 */
-    double target_mean, target_deviation; /* MBL_REGRESSION: of the training part; otherwise 0 and 1 */
+    double target_mean, target_deviation; /* MBL_REGRESSION, and ratings: of the training part; otherwise 0 and 1 */
 };
 
 /* Reads a schema from JSON; the strings and arrays lie in `arena`, as must `json`. */

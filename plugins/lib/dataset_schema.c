@@ -123,7 +123,11 @@ static int read_numbers(struct reading *r, const struct mbl_json *scaling, const
 }
 
 static const char *const tasks[] = {
-    [MBL_NO_TASK] = "none", [MBL_CLASSIFICATION] = "classification", [MBL_REGRESSION] = "regression", [MBL_TAGGING] = "token_classification"};
+    [MBL_NO_TASK] = "none",
+    [MBL_CLASSIFICATION] = "classification",
+    [MBL_REGRESSION] = "regression",
+    [MBL_TAGGING] = "token_classification",
+    [MBL_INTERACTIONS] = "interactions"};
 #define TASK_COUNT (sizeof tasks / sizeof *tasks)
 
 static int read_task(struct reading *r) {
@@ -133,7 +137,7 @@ static int read_task(struct reading *r) {
         r->out->task = (enum mbl_task)i;
         return 0;
     }
-    return mbl_error_set(r->e, "schema: task must be classification, regression, token_classification or none");
+    return mbl_error_set(r->e, "schema: task must be classification, regression, token_classification, interactions or none");
 }
 
 int mbl_schema_parse(struct mbl_json *json, struct mbl_arena *arena, struct mbl_schema *out, struct mbl_error *e) {
@@ -143,7 +147,14 @@ int mbl_schema_parse(struct mbl_json *json, struct mbl_arena *arena, struct mbl_
     int64_t version = mbl_json_get_int(json, "version", 0);
     if (version != MBL_SCHEMA_VERSION)
         return mbl_error_set(e, "schema: format version %lld; this mbuild reads version %d", (long long)version, MBL_SCHEMA_VERSION);
-    if (read_task(&r) || read_columns(&r) || read_shape(&r)) return -1;
+    if (read_task(&r)) return -1;
+    const struct mbl_json *scaling = mbl_json_get(json, "scaling"), *target = mbl_json_get(json, "target");
+    out->scaling = mbl_json_get_string(scaling, "kind");
+    if (!out->scaling) out->scaling = "none";
+    out->target_mean = mbl_json_get_float(target, "mean", 0);
+    out->target_deviation = mbl_json_get_float(target, "deviation", 1);
+    if (out->task == MBL_INTERACTIONS) return 0; /* it has no columns: what there is to read is interactions.h's */
+    if (read_columns(&r) || read_shape(&r)) return -1;
     name_features(&r);
     if (!out->label != !out->task) return mbl_error_set(e, "schema: a label and a task need each other");
     if (out->task == MBL_CLASSIFICATION || out->task == MBL_TAGGING) {
@@ -151,13 +162,7 @@ int mbl_schema_parse(struct mbl_json *json, struct mbl_arena *arena, struct mbl_
         if (out->class_count < 1) return mbl_error_set(e, "schema: classification without classes");
     }
     if (out->task == MBL_TAGGING) out->scheme = mbl_json_get_string(json, "scheme");
-    const struct mbl_json *scaling = mbl_json_get(json, "scaling"), *target = mbl_json_get(json, "target");
-    out->scaling = mbl_json_get_string(scaling, "kind");
-    if (!out->scaling) out->scaling = "none";
-    if (read_numbers(&r, scaling, "offset", 0, &out->offset) || read_numbers(&r, scaling, "factor", 1, &out->factor)) return -1;
-    out->target_mean = mbl_json_get_float(target, "mean", 0);
-    out->target_deviation = mbl_json_get_float(target, "deviation", 1);
-    return 0;
+    return read_numbers(&r, scaling, "offset", 0, &out->offset) || read_numbers(&r, scaling, "factor", 1, &out->factor) ? -1 : 0;
 }
 
 int mbl_schema_read(const char *path, struct mbl_arena *arena, struct mbl_schema *out, struct mbl_error *e) {

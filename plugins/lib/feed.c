@@ -67,18 +67,20 @@ static int bind_tokens(struct mbl_feed *f, struct mbl_model *m, struct mbl_error
 
 int mbl_feed_bind(struct mbl_feed *f, struct mbl_model *m, struct mbl_error *e) {
     const struct mbl_schema *s = &m->schema;
-    bool tokens = m->architecture->takes == MBL_TAKES_TOKENS;
+    bool tokens = m->architecture->takes == MBL_TAKES_TOKENS, pairs = m->architecture->takes == MBL_TAKES_PAIRS;
+    f->model = m;
     if (!f->rows) return mbl_error_set(e, "part \"%s\" has no rows", f->data.part);
     if (tokens          ? bind_tokens(f, m, e)
+        : pairs         ? mbl_pairs_open(&f->pairs, m, &f->data, e)
         : f->unlabelled ? mbl_schema_takes(s, &f->data.schema, e)
                         : mbl_schema_compatible(s, &f->data.schema, e))
         return mbl_error_wrap(e, "these data aren't what the model takes");
-    f->model = m;
+    if (pairs) f->data.targets = f->pairs.x.ratings;
     bool words = m->problem == MBL_TOKEN_CLASSES, none = m->problem == MBL_VALUES ? !f->data.targets : !f->data.labels;
     if (words) none = !f->tokens.tags;
-    if (mbl_problem_per_token(m->problem) && !words) return 0;
+    if ((mbl_problem_per_token(m->problem) && !words) || m->problem == MBL_RANKING) return 0;
     if (none && !f->unlabelled && m->problem != MBL_EMBEDDING) return mbl_error_set(e, "part \"%s\" has no labels", f->data.part);
-    if (!tokens) {
+    if (m->architecture->takes == MBL_TAKES_FEATURES) {
         void *scaled;
         if (mbl_try_alloc(&scaled, (uint64_t)f->rows * s->features, sizeof(float), "the scaled features", e)) return -1;
         f->scaled = scaled;
@@ -120,6 +122,7 @@ static void release_batch(struct mbl_feed *f) {
 
 void mbl_feed_close(struct mbl_feed *f) {
     release_batch(f);
+    if (f->model) mbl_pairs_close(&f->pairs, f->model->k);
     if (f->x.data) mbk_free(f->model->k, f->x.data);
     free(f->targets);
     free(f->scaled);
@@ -134,6 +137,7 @@ enum { IDS, TYPES, LENGTHS, LABELS, FIGURES };
 
 int mbl_feed_reserve(struct mbl_feed *f, int64_t rows, struct mbl_error *e) {
     void *staging;
+    if (f->model->architecture->takes == MBL_TAKES_PAIRS) return mbl_pairs_reserve(&f->pairs, f->model, rows, e);
     if (f->model->architecture->takes != MBL_TAKES_TOKENS || rows <= f->room) return 0;
     release_batch(f);
     int64_t cells = rows * f->tokens.longest;
@@ -152,6 +156,7 @@ int mbl_feed_reserve(struct mbl_feed *f, int64_t rows, struct mbl_error *e) {
 
 int mbl_feed_batch(struct mbl_feed *f, const int32_t *order, int64_t first, int64_t rows, struct mbl_batch *b, struct mbl_error *e) {
     struct mbk *k = f->model->k;
+    if (f->model->architecture->takes == MBL_TAKES_PAIRS) return mbl_pairs_batch(&f->pairs, f->model, order, first, rows, b, e);
     if (f->model->architecture->takes != MBL_TAKES_TOKENS) {
         b->x = mbk_rows(&f->x, first, rows);
         return 0;

@@ -3,6 +3,7 @@
 #define MBL_FEED_H
 
 #include "model.h"
+#include "pairs.h"
 #include "tokens.h"
 
 struct mbl_feed {
@@ -12,6 +13,7 @@ struct mbl_feed {
     struct mbk_tensor x;         /* features: F32 [rows, features] on the device, after upload */
     float *targets;              /* MBL_VALUES: standardized, on the host; NULL otherwise. Labels are in data.labels */
     struct mbl_tokens tokens;    /* models of tokens */
+    struct mbl_pairs pairs;      /* models of pairs */
     struct mbk_tensor batch[5];  /* I32 ids, types [room · longest], lengths [room], and what mbl_feed_judge takes, on the device … */
     int32_t *staging;            /* … and on the host */
     int64_t room;                /* rows of a batch */
@@ -28,10 +30,10 @@ MBL_EXPORT int mbl_feed_bind(struct mbl_feed *f, struct mbl_model *m, struct mbl
 MBL_EXPORT int mbl_feed_upload(struct mbl_feed *f, struct mbl_error *e);
 MBL_EXPORT void mbl_feed_close(struct mbl_feed *f); /* all zero is fine */
 
-/* Makes room for batches of tokens of up to `rows` rows. */
+/* Makes room for batches of tokens or pairs of up to `rows` rows. */
 MBL_EXPORT int mbl_feed_reserve(struct mbl_feed *f, int64_t rows, struct mbl_error *e);
 /* A batch of the rows order[first] … (NULL: first …), no more than were reserved: features are a view of x, and order must be NULL; tokens
- * are written to the device, good until the next call. */
+ * and pairs are written to the device, good until the next call. */
 MBL_EXPORT int mbl_feed_batch(struct mbl_feed *f, const int32_t *order, int64_t first, int64_t rows, struct mbl_batch *b,
                               struct mbl_error *e);
 

@@ -1,6 +1,7 @@
 /* model.c: a model's config, its parameters and their memory; see model.h. Files are model_files.c's. */
 #include "hf.h"
 #include "model_architectures.h"
+#include "recommend.h"
 #include "texts.h"
 #include "transformer_quantized.h"
 
@@ -8,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct mbl_architecture *const architectures[] = {&mbl_mlp, &mbl_cnn, &mbl_bert, &mbl_gpt2, &mbl_llama};
+static const struct mbl_architecture *const architectures[] = {&mbl_mlp,  &mbl_cnn,   &mbl_bert,
+                                                            &mbl_gpt2, &mbl_llama, &mbl_matrix_factorization};
 #define ARCHITECTURE_COUNT (sizeof architectures / sizeof *architectures)
 
 const struct mbl_architecture *mbl_architecture_find(const char *name) {
@@ -30,6 +32,7 @@ const char *mbl_problem_name(enum mbl_problem p) {
     case MBL_MASKED_TOKEN: return "masked_token";
     case MBL_TOKEN_CLASSES: return "token_classification";
     case MBL_EMBEDDING: return "embedding";
+    case MBL_RANKING: return "ranking";
     default: return "single_label_classification";
     }
 }
@@ -145,10 +148,16 @@ int mbl_model_config(const struct mbl_json *shape, const struct mbl_schema *sche
 /* -- creating */
 
 /* What follows from the data: the problem, and how many outputs. */
-static int set_problem(struct mbl_model *m, struct mbl_error *e) {
+static int set_problem(struct mbl_model *m, const struct mbl_json *config, struct mbl_error *e) {
     const struct mbl_schema *s = &m->schema;
     if (s->task == MBL_TAGGING)
         return mbl_error_set(e, "the data have a tag for each word, which models of tokens learn: encoder { … }, or finetune");
+    bool pairs = m->architecture->takes == MBL_TAKES_PAIRS;
+    if (pairs != (s->task == MBL_INTERACTIONS))
+        return mbl_error_set(e, pairs ? "a %s learns from interactions: give the dataset a user = \"column\" and an item = \"column\""
+                                      : "the data are interactions of users and items, which a %s can't learn from: matrix_factorization and two_towers can",
+                             m->architecture->kind);
+    if (pairs) return mbl_pairing_problem(m, config, e);
     if (!s->features) return mbl_error_set(e, "the data have no numeric or categorical column to learn from");
     switch (s->task) {
     case MBL_REGRESSION:
@@ -186,9 +195,11 @@ static int set_labels(struct mbl_model *m, const struct mbl_json *config, struct
     struct mbl_json *list = mbl_json_list(a);
     mbl_json_push(a, list,
                   mbl_json_string(a, mbl_arena_printf(a, "%sFor%s", m->architecture->class_name,
-                                                      m->problem == MBL_VALUES ? "Regression" : "Classification")));
+                                                      m->problem == MBL_VALUES    ? "Regression"
+                                                      : m->problem == MBL_RANKING ? "Ranking"
+                                                                                  : "Classification")));
     mbl_json_set(a, m->config, "architectures", list);
-    if (m->problem == MBL_VALUES) return 0;
+    if (m->problem == MBL_VALUES || m->problem == MBL_RANKING) return 0;
     const struct mbl_json *labels = mbl_json_get(config, "id2label");
     if (labels && (labels->type != MBL_JSON_TABLE || labels->count != m->schema.class_count))
         return mbl_error_set(e, "id2label: a table of %zu labels expected, as the dataset has classes", m->schema.class_count);
@@ -250,7 +261,7 @@ static int configure(struct mbl_model *m, const struct mbl_json *given, struct m
     if (!schema) return mbl_error_set(e, "dataset is missing: the schema of the data that the model takes");
     if (mbl_schema_parse(schema, &m->arena, &m->schema, e)) return mbl_error_wrap(e, "dataset");
     m->has_schema = true;
-    if (set_problem(m, e) || check_finite(m->schema.offset, m->schema.features, "offset", e) ||
+    if (set_problem(m, config, e) || check_finite(m->schema.offset, m->schema.features, "offset", e) ||
         check_finite(m->schema.factor, m->schema.features, "factor", e))
         return -1;
     m->config = mbl_json_table(&m->arena);
@@ -282,6 +293,7 @@ void mbl_model_free(struct mbl_model *m) {
     if (m->copies) mbk_free(m->k, m->copies);
     free(m->parameters);
     mbl_texts_free(m->texts);
+    mbl_catalogue_free(m->catalogue);
     mbl_arena_free(&m->arena);
     free(m);
 }
@@ -365,6 +377,8 @@ static int initialize(struct mbl_model *m, uint64_t seed, bool all, struct mbl_e
             (p->deviation > 0 ? mbk_random_normal(m->k, 0, p->deviation, seed, offset, &p->value)
                               : mbk_random_uniform(m->k, p->start - p->bound, p->start + p->bound, seed, offset, &p->value)))
             return mbl_kernel_failed(m->k, p->name, e);
+        struct mbk_tensor nobody = mbk_rows(&p->value, 0, p->padded);
+        if (p->padded && mbk_zero(m->k, &nobody)) return mbl_kernel_failed(m->k, p->name, e);
         offset += ((uint64_t)mbk_count(&p->value) + 3) / 4;
     }
     return 0;

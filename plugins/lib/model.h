@@ -10,6 +10,7 @@
 #ifndef MBL_MODEL_H
 #define MBL_MODEL_H
 
+#include "catalogue.h"
 #include "dataset.h"
 
 enum mbl_problem {
@@ -19,7 +20,8 @@ enum mbl_problem {
     MBL_NEXT_TOKEN,  /* causal language modelling: a logit for each id of the vocabulary, at each token that for the next one */
     MBL_MASKED_TOKEN, /* masked language modelling: the same, for the token itself */
     MBL_TOKEN_CLASSES, /* a class for each token */
-    MBL_EMBEDDING    /* a vector for a row: the mean over its tokens; there is nothing to learn it by */
+    MBL_EMBEDDING,   /* a vector for a row: the mean over its tokens; there is nothing to learn it by */
+    MBL_RANKING      /* which items a user takes, best first; see recommend.h. Ratings are MBL_VALUES */
 };
 
 struct mbl_parameter {
@@ -36,6 +38,7 @@ struct mbl_parameter {
     float deviation, start;      /* … or normal with this deviation, or else all at `start` */
     bool missing;                /* reading weights found none for it, and that was allowed */
     bool decays;                 /* takes part in weight decay */
+    bool padded;                 /* its first row starts at 0: what stands for nobody in particular */
 };
 
 /* A batch of features has x; one of tokens has ids and, where wanted, the two behind. All on the model's device. */
@@ -45,6 +48,9 @@ struct mbl_batch {
     struct mbk_tensor types;     /* I32 [rows, time], of the encoder; data NULL: all 0 */
     struct mbk_tensor lengths;   /* I32 [rows]: so many of a row's tokens, counted from the left, are real; data NULL: all. What comes out
                                     for the others has no meaning: their labels are -100 */
+    struct mbk_tensor users, user_rows; /* pairs: I32 [pairs]: indices in the catalogue; rows of what was learned, 0 for nobody known */
+    struct mbk_tensor items, item_rows; /* I32 [(1 + negatives) · pairs]: the items taken, then the first negative of each, … */
+    struct mbk_tensor adjust;    /* in-batch softmax: F32 [pairs, pairs], added to the logits */
     struct mbl_past *cache;     /* decoders: one row goes on where the cache ends, outputs are those of its last token alone; see
                                     generate.h. NULL otherwise */
     bool training;               /* keeps what backward needs; dropout is on */
@@ -53,6 +59,16 @@ struct mbl_batch {
 #define MBL_DROPOUT_STRIDE (UINT64_C(1) << 32)
 
 struct mbl_texts;
+
+/* How a recommender learns: recommend.h. */
+enum mbl_pair_loss { MBL_LOSS_MSE, MBL_LOSS_BPR, MBL_LOSS_SOFTMAX };
+struct mbl_pairing {
+    enum mbl_pair_loss loss;
+    int64_t negatives;           /* drawn for each pair; 0 but for bpr */
+    double temperature;          /* products are divided by it */
+    bool log_q;                  /* softmax: logits less log Q */
+    double id_dropout;           /* share of ids that training takes for unknown ones, so that features learn to stand alone */
+};
 
 /* Sees what goes into each layer that has a weight; for calibration. */
 struct mbl_observer {
@@ -82,18 +98,20 @@ struct mbl_model {
     void *values, *gradients;    /* device blocks that hold all of them, `block_bytes` each */
     size_t block_bytes;
     struct mbl_observer *observer; /* NULL: nobody looks */
+    struct mbl_catalogue *catalogue; /* models of pairs: whom and what they know; the model's own. NULL before it was read */
+    struct mbl_pairing pairing;
     struct mbl_texts *texts;     /* models of tokens: how they read texts (texts.h), kept in their folder; the model's own. NULL: it isn't
                                     known, the folder has no tokenizer */
 };
 
-enum mbl_takes { MBL_TAKES_FEATURES, MBL_TAKES_TOKENS };
+enum mbl_takes { MBL_TAKES_FEATURES, MBL_TAKES_TOKENS, MBL_TAKES_PAIRS };
 
 struct mbl_architecture {
     const char *kind;            /* "mlp": what a rule says */
     const char *model_type;      /* "mbuild-mlp": what config.json says; "bert" where the folder is Hugging Face's */
     const char *class_name;      /* "MbuildMlp": in config.json's architectures, with "ForClassification" or "ForRegression" behind */
-    enum mbl_takes takes;        /* features: `reserve`; tokens: `reserve_tokens`, and the config is Hugging Face's and `dataset` */
-    enum mbl_problem usual;      /* tokens: what it learns where neither rule nor data say */
+    enum mbl_takes takes;        /* features, pairs: `reserve`; tokens: `reserve_tokens`, and the config is Hugging Face's and `dataset` */
+    enum mbl_problem usual;      /* tokens, pairs: what it learns where neither rule nor data say */
     const char *const *fields;   /* its own keys, the same in rules and in config.json; ends with NULL */
     /* Reads and checks its fields in `config`, fills defaults in, puts them into m->config, and declares its parameters. Allocates nothing
      * on the device. */

@@ -114,6 +114,7 @@ int mbl_model_load(struct mbk *k, const char *folder, struct mbl_model **out, st
         mbl_error_wrap(e, "%s/config.json", folder);
         goto done;
     }
+    if (m->architecture->takes == MBL_TAKES_PAIRS && mbl_catalogue_open(m->schema.json, folder, &m->catalogue, e)) goto done;
     if (load_weights(m, folder, e)) goto done;
     if (m->architecture->takes == MBL_TAKES_TOKENS && mbl_texts_open(folder, &m->texts, e)) goto done;
     *out = m;
@@ -172,7 +173,8 @@ int mbl_model_save(const struct mbl_model *m, const char *folder, struct mbl_err
     mbl_json_set(&arena, metadata, "format", mbl_json_string(&arena, "pt")); /* as transformers wants it */
     if (mbl_folder_make(folder, e) ||
         mbl_safetensors_save(mbl_path_join(&arena, folder, "model.safetensors"), tensors, m->parameter_count, metadata, e) ||
-        mbl_json_save(mbl_path_join(&arena, folder, "config.json"), m->config, e) || (m->texts && mbl_texts_save(m->texts, folder, e)))
+        mbl_json_save(mbl_path_join(&arena, folder, "config.json"), m->config, e) || (m->texts && mbl_texts_save(m->texts, folder, e)) ||
+        (m->catalogue && mbl_catalogue_save(m->catalogue, folder, e)))
         goto done;
     status = 0;
 done:

@@ -1,4 +1,5 @@
 /* train.c: a trainer's memory, the learning rate and what chance decides; see train.h. Steps are train_step.c's, epochs train_epoch.c's. */
+#include "recommend.h"
 #include "train.h"
 
 #include <math.h>
@@ -87,12 +88,12 @@ static int open_parameters(struct mbl_trainer *t, struct mbl_error *e) {
 static int open_arrays(struct mbl_trainer *t, struct mbl_error *e) {
     int64_t n = t->train->rows, all = t->capacity, width = t->model->outputs, features = (int64_t)t->model->schema.features;
     int64_t piece = t->per_token ? t->piece_rows * t->train->tokens.longest : t->piece_rows;
-    bool tokens = t->model->architecture->takes == MBL_TAKES_TOKENS;
+    bool features_only = t->model->architecture->takes == MBL_TAKES_FEATURES, ranks = t->model->problem == MBL_RANKING;
     const struct {
         struct mbk_tensor *tensor, shape;
         bool wanted;
     } arrays[] = {
-        {&t->arrays[MBL_X], mbk_tensor2(NULL, MBK_F32, n, features), !tokens},
+        {&t->arrays[MBL_X], mbk_tensor2(NULL, MBK_F32, n, features), features_only},
         {&t->arrays[MBL_LABELS], mbk_tensor1(NULL, MBK_I32, all), true},
         {&t->arrays[MBL_TARGETS], mbk_tensor1(NULL, MBK_F32, n), !t->per_token},
         {&t->arrays[MBL_LOSSES], mbk_tensor1(NULL, MBK_F32, all), true},
@@ -100,9 +101,13 @@ static int open_arrays(struct mbl_trainer *t, struct mbl_error *e) {
         {&t->arrays[MBL_SOFT], mbk_tensor2(NULL, MBK_F32, n, width), t->teacher != NULL},
         {&t->arrays[MBL_WEIGHTS], mbk_tensor2(NULL, MBK_F32, n, width), t->options.balanced},
         {&t->arrays[MBL_ROW_WEIGHTS], mbk_tensor1(NULL, MBK_F32, n), t->options.balanced},
-        {&t->doutputs, mbk_tensor2(NULL, mbl_model_output_type(t->model, true), piece, width), true},
+        {&t->doutputs,
+         ranks ? mbk_tensor1(NULL, MBK_F32, mbl_pairs_outputs(t->model, piece))
+               : mbk_tensor2(NULL, mbl_model_output_type(t->model, true), piece, width),
+         true},
         {&t->mixed, mbk_tensor2(NULL, MBK_F32, piece, width), !t->per_token},
-        {&t->spare, mbk_tensor1(NULL, MBK_F32, piece), t->teacher != NULL},
+        {&t->spare, mbk_tensor1(NULL, MBK_F32, piece), t->teacher != NULL || ranks},
+        {&t->judged, mbk_tensor1(NULL, MBK_I32, piece), ranks},
         {&t->norm, mbk_tensor(NULL, MBK_F32, 0, NULL), true},
         {&t->clip_scale, mbk_tensor(NULL, MBK_F32, 0, NULL), true},
     };
@@ -114,7 +119,7 @@ static int open_arrays(struct mbl_trainer *t, struct mbl_error *e) {
         if (one.data && device_tensor(t, &t->fixed[i], one, e)) return -1;
     }
     if (t->options.balanced) balance_classes(t);
-    int64_t staged = t->per_token ? 0 : tokens ? n * width : n * (features > width ? features : width);
+    int64_t staged = t->per_token ? 0 : ranks ? piece : !features_only ? n * width : n * (features > width ? features : width);
     const struct {
         void *to;
         int64_t count;
@@ -169,7 +174,7 @@ void mbl_trainer_close(struct mbl_trainer *t) {
     struct mbk *k = t->model->k;
     mbl_trainer_forget(t);
     (void)mbk_vary(k, NULL);
-    void *device[] = {t->moments, t->kept, t->doutputs.data, t->mixed.data, t->spare.data, t->norm.data, t->clip_scale.data};
+    void *device[] = {t->moments, t->kept, t->doutputs.data, t->mixed.data, t->spare.data, t->norm.data, t->clip_scale.data, t->judged.data};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) mbk_free(k, device[i]);
     for (int i = 0; i < MBL_ARRAYS; i++) {

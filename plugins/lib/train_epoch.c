@@ -1,5 +1,6 @@
 /* train_epoch.c: what surrounds the steps of an epoch: the order of the rows, their labels, the figures, the best weights; see train.h. */
 #include "metrics.h"
+#include "recommend.h"
 #include "train.h"
 
 #include <math.h>
@@ -63,17 +64,20 @@ int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e) {
     struct mbk *k = t->model->k;
     const struct mbl_feed *f = t->train;
     const struct mbk_tensor *labels = &t->arrays[MBL_LABELS], *targets = &t->arrays[MBL_TARGETS];
-    bool tokens = t->model->architecture->takes == MBL_TAKES_TOKENS;
+    bool tokens = t->model->architecture->takes == MBL_TAKES_TOKENS, features = t->model->architecture->takes == MBL_TAKES_FEATURES;
+    bool ranks = t->model->problem == MBL_RANKING;
     mbl_shuffle(t->options.seed, t->epoch, f->rows, t->host_order);
     if (tokens) arrange_tokens(t);
+    t->train->pairs.seed = mbl_seed_for(t->options.seed, MBL_FOR_NEGATIVES);
+    t->train->pairs.epoch = t->epoch;
     arrange_pieces(t);
     for (int64_t i = 0; i < f->rows && !t->per_token; i++) { /* a binary problem's targets are its labels as numbers */
         int64_t r = t->host_order[i];
-        t->host_labels[i] = f->data.labels ? f->data.labels[r] : 0;
+        t->host_labels[i] = f->data.labels ? f->data.labels[r] : ranks ? mbl_pairs_label(t->model, i % t->options.batch % t->piece_rows) : 0;
         t->host_targets[i] = f->targets ? f->targets[r] : (float)t->host_labels[i];
     }
     if (mbk_write(k, labels->data, t->host_labels, (size_t)t->used * sizeof *t->host_labels) ||
-        (!t->per_token && mbk_write(k, targets->data, t->host_targets, mbk_bytes(targets))) || (!tokens && arrange_features(t)) ||
+        (!t->per_token && mbk_write(k, targets->data, t->host_targets, mbk_bytes(targets))) || (features && arrange_features(t)) ||
         (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, &t->arrays[MBL_SOFT])) || (t->options.balanced && arrange_weights(t)))
         return mbl_kernel_failed(k, "an epoch's rows", e);
     return 0;
@@ -118,6 +122,7 @@ static int validate_tokens(struct mbl_trainer *t, struct mbl_feed *f, struct mbl
 int mbl_trainer_validate(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e) {
     struct mbl_model *m = t->model;
     if (t->per_token) return validate_tokens(t, f, out, e);
+    if (m->problem == MBL_RANKING) return mbl_trainer_validate_pairs(t, f, out, e);
     if (!t->answers || t->answer_rows < f->rows) {
         void *p;
         if (mbl_try_alloc(&p, (uint64_t)f->rows * (uint64_t)m->outputs, sizeof(float), "validation", e)) return -1;

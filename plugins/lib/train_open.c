@@ -124,13 +124,16 @@ static int create_model(struct mbl_session *s, struct mbl_error *e) {
     if (mbl_json_parse(text, strlen(text), "model", &s->arena, &shape, e)) return -1;
     const char *kind = mbl_json_get_string(shape, "kind");
     const struct mbl_architecture *a = kind ? mbl_architecture_find(kind) : NULL;
+    bool pairs = a && a->takes == MBL_TAKES_PAIRS;
     int status = 0;
+    if (pairs && s->kind != MBL_TRAIN) return mbl_error_set(e, "a %s can't be distilled: train it", kind);
     if (a && a->takes == MBL_TAKES_TOKENS) {
         status = open_texts(s, a, &texts, e);
         if (!status) set_ids(s, a, texts->tokenizer, shape);
     }
     if (!status) status = mbl_model_config(shape, &s->train.data.schema, &s->arena, &config, e);
     if (!status) status = mbl_model_create(s->k, config, &s->model, e);
+    if (!status && pairs) status = mbl_catalogue_read(s->model->schema.json, &s->train.data.file, &s->model->catalogue, e);
     if (status) mbl_texts_free(texts);
     else s->model->texts = texts;
     return status;
@@ -262,10 +265,15 @@ static int find_teacher(struct mbl_session *s, struct mbl_error *e) {
 
 static int check_against_data(const struct mbl_session *s, struct mbl_error *e) {
     const struct mbl_train_options *o = &s->trainer.options;
-    bool values = s->model->problem == MBL_VALUES;
+    bool values = s->model->problem == MBL_VALUES, ranks = s->model->problem == MBL_RANKING;
     if (o->early_stop && !s->has_val) return mbl_error_set(e, "early_stop needs a validation part: give the dataset's split a val share");
     if (o->early_stop && o->watched == MBL_WATCH_ACCURACY && values)
         return mbl_error_set(e, "early_stop.metric: regression has no val_accuracy; take val_loss or val_r2");
+    if (o->early_stop && (o->watched == MBL_WATCH_NDCG) != ranks && o->watched != MBL_WATCH_LOSS)
+        return mbl_error_set(e, ranks ? "early_stop.metric: ranking has val_loss and val_ndcg" : "early_stop.metric: val_ndcg is for ranking");
+    if (ranks && (o->balanced || o->label_smoothing > 0)) return mbl_error_set(e, "class_weights and label_smoothing: ranking has no classes");
+    if (ranks && s->model->pairing.loss == MBL_LOSS_SOFTMAX && o->accumulate > 1)
+        return mbl_error_set(e, "accumulate: a batch whose items are compared with each other can't go in pieces");
     if (o->early_stop && o->watched == MBL_WATCH_R2 && !values)
         return mbl_error_set(e, "early_stop.metric: classification has no val_r2; take val_loss or val_accuracy");
     if (o->balanced && values) return mbl_error_set(e, "class_weights: regression has no classes");

@@ -18,7 +18,7 @@ static int choice(const struct mb_host *host, struct mb_run *run, const char *pa
 
 static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const schedules[] = {"constant", "cosine", "linear", "step", NULL};
-static const char *const watchables[] = {"val_loss", "val_accuracy", "val_r2", NULL};
+static const char *const watchables[] = {"val_loss", "val_accuracy", "val_r2", "val_ndcg", NULL};
 
 int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, enum mbl_training kind, struct mbl_train_options *o) {
     memset(o, 0, sizeof *o);

@@ -8,11 +8,12 @@
 
 #include "precision.h"
 
-static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "gpt2", "llama", NULL};
+static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "gpt2", "llama", "matrix_factorization", NULL};
+static const char *const mbl_pair_losses[] = {"mse", "bpr", "softmax", NULL};
 static const char *const mbl_activations[] = {"relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", NULL};
 static const char *const mbl_optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const mbl_schedules[] = {"constant", "cosine", "linear", "step", NULL};
-static const char *const mbl_watchables[] = {"val_loss", "val_accuracy", "val_r2", NULL};
+static const char *const mbl_watchables[] = {"val_loss", "val_accuracy", "val_r2", "val_ndcg", NULL};
 static const char *const mbl_tokenizer_kinds[] = {"bpe", "wordpiece", NULL};
 static const char *const mbl_token_problems[] = {"single_label_classification", "regression", "next_token", "masked_token",
                                                  "token_classification", NULL};
@@ -63,6 +64,18 @@ static const struct mb_param mbl_model_params[] = {
     {.name = "head_dim", .type = MB_INT, .least = 1, .most = 65536, .help = "llama: width of a head; hidden_size by heads if not said"},
     {.name = "rms_norm_eps", .type = MB_FLOAT, .least = 0, .most = 1, .help = "llama: keeps the norms finite"},
     {.name = "rope_theta", .type = MB_FLOAT, .least = 1, .most = 1e12, .help = "llama: base of the rotary positions"},
+    /* Recommenders. */
+    {.name = "factors", .type = MB_INT, .least = 1, .most = 65536, .help = "recommenders: width of a user's and an item's vector; 64 if not said"},
+    {.name = "loss", .type = MB_ENUM, .choices = mbl_pair_losses,
+     .help = "recommenders: mse of ratings, bpr or softmax of what was taken; matrix_factorization: by the data; two_towers: softmax"},
+    {.name = "bias", .type = MB_BOOL, .help = "matrix_factorization: items (and users, of ratings) have a bias; true if not said"},
+    {.name = "negatives", .type = MB_INT, .least = 1, .most = 1000, .help = "bpr: items drawn for each that was taken; 1 if not said"},
+    {.name = "temperature", .type = MB_FLOAT, .least = 1e-4, .most = 1e4,
+     .help = "bpr, softmax: scores are divided by it; matrix_factorization 1, two_towers 0.1 if not said"},
+    {.name = "log_q", .type = MB_BOOL, .help = "softmax: scores less the log of how frequent the item is; true if not said"},
+    {.name = "id_dropout", .type = MB_FLOAT, .least = 0, .most = 0.95,
+     .help = "share of ids that training takes for unknown; two_towers with features 0.1, otherwise 0 if not said"},
+    {.name = "deviation", .type = MB_FLOAT, .least = 1e-6, .most = 10, .help = "matrix_factorization: of starting vectors; 0.1 if not said"},
     {.name = "tie_word_embeddings", .type = MB_BOOL, .help = "llama: the head's weights are the embedding's"},
     {0}};
 
@@ -104,7 +117,7 @@ static const struct mb_param mbl_early_stop_params[] = {
 
 #define MBL_MODEL_PARAM                                                                                                                   \
     {.name = "model", .type = MB_TABLE, .flags = MB_REQUIRED, .fields = mbl_model_params,                                                 \
-     .help = "what to train: mlp { … }, cnn { … }, encoder { … }, decoder { … }"}
+     .help = "what to train: mlp { … }, cnn { … }, encoder { … }, decoder { … }, matrix_factorization { … }"}
 
 #define MBL_TOKENIZER_PARAM                                                                                                               \
     {.name = "tokenizer", .type = MB_TABLE, .deflt = "{}", .fields = mbl_tokenizer_params,                                                \

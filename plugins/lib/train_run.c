@@ -20,6 +20,11 @@ static const char *score_name(const struct mbl_session *s) {
     return s->model->problem == MBL_VALUES ? "r2" : "accuracy";
 }
 
+/* Of the validation. */
+static const char *val_score_name(const struct mbl_session *s) {
+    return s->model->problem == MBL_VALUES ? "val_r2" : s->model->problem == MBL_RANKING ? "val_ndcg" : "val_accuracy";
+}
+
 static void report_step(struct mbl_session *s, bool always) {
     const struct mbl_trainer *t = &s->trainer;
     double time = now();
@@ -38,8 +43,7 @@ static void report_epoch(struct mbl_session *s, double lr) {
     const struct mbl_trainer *t = &s->trainer;
     struct mbl_arena *a = &s->arena;
     struct mbl_json *line = mbl_json_table(a);
-    char val_score[32];
-    snprintf(val_score, sizeof val_score, "val_%s", score_name(s));
+    const char *val_score = val_score_name(s);
     s->host->metric(s->run, "loss", s->last.loss);
     s->host->metric(s->run, score_name(s), s->last.score);
     if (t->per_token && s->has_val) s->host->metric(s->run, "val_perplexity", exp(s->last_val.loss));
@@ -149,12 +153,10 @@ static int finish(struct mbl_session *s, struct mbl_error *e) {
     report_recording(s);
     s->host->metric(s->run, "epochs", (double)t->epoch);
     if (t->options.early_stop) {
-        char val_score[32];
-        snprintf(val_score, sizeof val_score, "val_%s", score_name(s));
         if (mbl_trainer_restore_best(t, e) || mbl_trainer_validate(t, &s->val, &s->last_val, e)) return -1;
         s->host->metric(s->run, "best_epoch", (double)t->best_epoch);
         s->host->metric(s->run, "val_loss", s->last_val.loss);
-        s->host->metric(s->run, val_score, s->last_val.score);
+        s->host->metric(s->run, val_score_name(s), s->last_val.score);
     }
     s->host->metric(s->run, "parameters", (double)mbl_model_parameter_count(s->model));
     const char *log = s->host->output_path(s->run, "log", 0);

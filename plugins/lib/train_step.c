@@ -3,6 +3,7 @@
  * What differs between steps of one shape is what the arrays hold and what mbk_vary has set. So where the device records, a piece's work is
  * recorded once a shape: train_record.c. Nothing here waits for the device: losses are read at the end of an epoch.
  */
+#include "recommend.h"
 #include "train.h"
 
 static struct mbk_tensor shaped(const struct mbk_tensor *t, int64_t rows, int64_t width) {
@@ -117,6 +118,12 @@ static int run_piece(void *context, struct mbl_error *e) {
             return mbl_error_wrap(e, "the teacher");
     }
     if (m->architecture->forward(m, &w->batch, &outputs, e)) return -1;
+    if (m->problem == MBL_RANKING) {
+        if (mbl_pairs_loss(m, &outputs, &w->of[MBL_LABELS], 1, &w->of[MBL_LOSSES], &t->doutputs, &w->of[MBL_PREDICTIONS], e) ||
+            m->architecture->backward(m, &w->batch, &t->doutputs, e))
+            return -1;
+        return w->shape.closes && optimize(t) ? mbl_kernel_failed(k, "optimizer", e) : 0;
+    }
     if (piece_loss(w, &outputs)) return mbl_kernel_failed(k, "loss", e);
     if (t->options.balanced && weigh_rows(w)) return mbl_kernel_failed(k, "class weights", e);
     if (predict_classes(w, &outputs)) return mbl_kernel_failed(k, "predictions", e);
@@ -145,11 +152,11 @@ static int open_work(struct work *w, struct mbl_error *e) {
         w->of[i].data = t->fixed[i].data;
         if (i != MBL_LOSSES && i != MBL_PREDICTIONS && mbk_copy(k, &from, &w->of[i])) return mbl_kernel_failed(k, "a batch", e);
     }
-    w->doutputs = mbk_rows(&t->doutputs, 0, p->entries);
+    if (t->model->problem != MBL_RANKING) w->doutputs = mbk_rows(&t->doutputs, 0, p->entries);
     if (t->mixed.data) w->mixed = mbk_rows(&t->mixed, 0, p->rows);
     if (t->spare.data) w->spare = mbk_rows(&t->spare, 0, p->rows);
     w->batch = (struct mbl_batch){.training = true, .seed = mbl_seed_for(t->options.seed, MBL_FOR_DROPOUT), .x = w->of[MBL_X]};
-    if (t->model->architecture->takes != MBL_TAKES_TOKENS) return 0;
+    if (t->model->architecture->takes == MBL_TAKES_FEATURES) return 0;
     return mbl_feed_batch(t->train, t->host_order, p->first, p->rows, &w->batch, e);
 }
 
