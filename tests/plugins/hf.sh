@@ -10,9 +10,9 @@ need_transformers() {
     "$python" -c 'import torch, transformers, safetensors' 2>/dev/null || skip "$python has no transformers"
     export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
 }
-random_models() {
+random_models() { # [SEED]
     need_transformers
-    "$python" "$MB_SOURCE/tests/plugins/hf_models.py" models >made.log 2>&1 || fail "hf_models.py: $(tail -n 1 made.log)"
+    "$python" "$MB_SOURCE/tests/plugins/hf_models.py" models "${1:-1}" >made.log 2>&1 || fail "hf_models.py: $(tail -n 1 made.log)"
 }
 # answers FOLDER TO [KIND]: our answers of a folder to the rows of KIND.
 rules=0
@@ -42,6 +42,13 @@ test_models_of_random_weights_answer_as_transformers_does() {
     for k in $kinds; do answers "models/$k" "$k.safetensors"; done
     build
     for k in $kinds; do same "build/$k.safetensors" "models/$k/expected.safetensors" 1e-4; done
+}
+
+# The tests of recorded models, on others: 20 steps in float32 against PyTorch, in bfloat16 against its autocast.
+test_other_models_of_random_weights_learn_as_they_do_in_pytorch_in_float32_and_bfloat16() {
+    random_models 2
+    MB_MODELS=$PWD/models "$MB_BUILD/tests/plugins/transformer" "20 steps" >log 2>&1 || fail "$(grep -v '^ok' log | head -n 1)"
+    [[ $(grep -c '^ok 20 steps' log) == 3 ]] || fail "not all tests of 20 steps ran"
 }
 
 test_what_we_save_gives_transformers_the_same_logits() {

@@ -1,8 +1,10 @@
-"""hf_models.py FOLDER: tiny models of random weights as transformers makes them, with what they say: what tests/plugins/data holds.
+"""hf_models.py FOLDER [SEED]: tiny models of random weights as transformers makes them, with what they say: what tests/plugins/data holds.
 
 For each: config.json, model.safetensors, and expected.safetensors with ids, types, lengths, logits, labels, the losses before each of 21
-steps of AdamW (lr 3e-3, no decay), and of decoders the 8 likeliest tokens behind the first 4. rows.safetensors is what `predict` takes.
+steps of AdamW (lr 3e-3, no decay), the same under autocast to bfloat16, and of decoders the 8 likeliest tokens behind the first 4.
+rows.safetensors is what `predict` takes.
 """
+import copy
 import os
 import sys
 
@@ -60,11 +62,12 @@ def answers(model, name, ids, types, mask):
     return out.logits
 
 
-def losses(model, name, ids, types, mask, labels):
+def losses(model, name, ids, types, mask, labels, narrow=False):
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0, eps=1e-8)
     found = []
     for _ in range(21):
-        y = answers(model, name, ids, types, mask)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+            y = answers(model, name, ids, types, mask).float()
         if name == "bert-value":
             loss = torch.nn.functional.mse_loss(y[:, 0], labels)
         else:
@@ -76,8 +79,8 @@ def losses(model, name, ids, types, mask, labels):
     return torch.tensor(found)
 
 
-def make(name, folder):
-    torch.manual_seed(1)
+def make(name, folder, seed=1):
+    torch.manual_seed(seed)
     model = KINDS[name]().eval()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():  # biases and norms that are not 0 and 1
@@ -96,6 +99,7 @@ def make(name, folder):
         t["greedy"] = made[0, 4:].int().contiguous()
     if name != "bert-embedding":
         t["labels"] = labels if labels.dtype == torch.float32 else labels.int()
+        t["losses_bf16"] = losses(copy.deepcopy(model), name, ids, types, mask, labels, narrow=True)
         t["losses"] = losses(model, name, ids, types, mask, labels)
     save_file(t, os.path.join(folder, "expected.safetensors"))
     save_file(rows, os.path.join(folder, "rows.safetensors"))
@@ -103,4 +107,4 @@ def make(name, folder):
 
 if __name__ == "__main__":
     for kind in KINDS:
-        make(kind, os.path.join(sys.argv[1], kind))
+        make(kind, os.path.join(sys.argv[1], kind), int(sys.argv[2]) if len(sys.argv) > 2 else 1)

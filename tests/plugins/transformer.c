@@ -23,8 +23,10 @@ static char *in(const char *name) {
     return mbl_arena_printf(&arena, "%s/%s", test_folder(), name);
 }
 
+/* MB_MODELS: other models than the recorded ones, which hf.sh has PyTorch make. */
 static char *data(const char *name) {
-    const char *source = getenv("MB_SOURCE");
+    const char *source = getenv("MB_SOURCE"), *models = getenv("MB_MODELS");
+    if (models) return mbl_arena_printf(&arena, "%s/%s", models, name);
     return mbl_arena_printf(&arena, "%s/tests/plugins/data/%s", source ? source : ".", name);
 }
 
@@ -39,7 +41,7 @@ static struct mbl_model *load(struct mbk *k, const char *folder) {
 struct record {
     struct mbl_safetensors file;
     struct mbl_batch batch;
-    const struct mbl_tensor *logits, *labels, *losses, *greedy;
+    const struct mbl_tensor *logits, *labels, *losses, *losses_bf16, *greedy;
 };
 
 static struct mbk_tensor on_device(const struct mbl_tensor *t) {
@@ -59,6 +61,7 @@ static struct record *read_record(const char *name) {
     r->logits = mbl_safetensors_find(f, "logits");
     r->labels = mbl_safetensors_find(f, "labels");
     r->losses = mbl_safetensors_find(f, "losses");
+    r->losses_bf16 = mbl_safetensors_find(f, "losses_bf16");
     r->greedy = mbl_safetensors_find(f, "greedy");
     return r;
 }
@@ -153,10 +156,11 @@ static void train(const char *name, enum mbk_type precision, double losses[STEPS
     }
 }
 
-static void check_training(const char *name, double most) {
-    const float *expected = read_record(name)->losses->data;
+static void check_training(const char *name, enum mbk_type precision, double most) {
+    const struct record *r = read_record(name);
+    const float *expected = (precision == MBK_BF16 ? r->losses_bf16 : r->losses)->data;
     double losses[STEPS + 1];
-    train(name, MBK_F32, losses);
+    train(name, precision, losses);
     for (int step = 0; step <= STEPS; step++)
         CHECKF(fabs(losses[step] - (double)expected[step]) <= most, "%s: loss after %d steps is %g, with PyTorch %g", name, step,
                losses[step], (double)expected[step]);
@@ -165,10 +169,17 @@ static void check_training(const char *name, double most) {
 TEST("20 steps of AdamW on the same batch lose what they do in PyTorch")
 {
     for (int i = 0; i < ALL; i++)
-        if (strcmp(all[i], "bert-embedding")) check_training(all[i], 1e-3);
+        if (strcmp(all[i], "bert-embedding")) check_training(all[i], MBK_F32, 1e-3);
 }
 
 /* -- bfloat16 */
+
+/* Both round, but not in the same places: what PyTorch loses is up to 2e-3 from what it does in float32, what we lose as far, perhaps the other way. */
+TEST("20 steps of AdamW in bfloat16 lose what they do under PyTorch's autocast, to 6e-3")
+{
+    for (int i = 0; i < ALL; i++)
+        if (strcmp(all[i], "bert-embedding")) check_training(all[i], MBK_BF16, 6e-3);
+}
 
 TEST("20 steps in bfloat16 lose about what they do in float32, and not the same")
 {
