@@ -17,6 +17,8 @@ struct rules *rules_of(lua_State *L) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &rules_key);
     struct rules *r = lua_touserdata(L, -1);
     lua_pop(L, 1);
+    r->clock.call = NULL; /* it is ours now, and not Lua's library's */
+    r->clock.calls++;
     return r;
 }
 
@@ -26,19 +28,17 @@ static bool in_library(const char *source) {
     return !strncmp(source, "@" LIBRARY_MARK, strlen("@" LIBRARY_MARK));
 }
 
-/* Lua gives errors of memory no place of their own. Asking where it stands takes no memory of Lua's. */
-static void note_hungry_line(struct rules *r) {
+int rules_line(lua_State *L, char *file, size_t size) {
     lua_Debug ar;
-    r->hungry_line = 0;
-    for (int level = 0; !r->hungry_line && r->L && lua_getstack(r->L, level, &ar); level++)
-        if (lua_getinfo(r->L, "Sl", &ar) && ar.currentline > 0 && *ar.source == '@' && !in_library(ar.source)) {
-            r->hungry_line = ar.currentline;
-            snprintf(r->hungry_file, sizeof r->hungry_file, "%s", ar.source + 1);
-        }
+    for (int level = 0; L && lua_getstack(L, level, &ar); level++) {
+        if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0 || *ar.source != '@' || in_library(ar.source)) continue;
+        snprintf(file, size, "%s", ar.source + 1);
+        return ar.currentline;
+    }
+    return 0;
 }
 
-static void *limited_alloc(void *ud, void *p, size_t old, size_t size) {
-    struct rules *r = ud;
+static void *change_size(struct rules *r, void *p, size_t old, size_t size) {
     if (!p) old = 0;
     if (!size) {
         free(p);
@@ -46,8 +46,8 @@ static void *limited_alloc(void *ud, void *p, size_t old, size_t size) {
         return NULL;
     }
     if (size > old && r->memory + (size - old) > r->memory_most) {
-        r->memory_refused = true;
-        note_hungry_line(r);
+        r->memory_refused = true; /* Lua gives errors of memory no place of their own */
+        r->hungry_line = rules_line(r->L, r->hungry_file, sizeof r->hungry_file);
         return NULL;
     }
     void *q = size > old && sys_fault(SYS_ALLOC) ? NULL : realloc(p, size); /* Lua counts on it that shrinking succeeds */
@@ -55,12 +55,21 @@ static void *limited_alloc(void *ud, void *p, size_t old, size_t size) {
     return q;
 }
 
-static void count_hook(lua_State *L, lua_Debug *ar) {
+static void *limited_alloc(void *ud, void *p, size_t old, size_t size) {
+    struct rules *r = ud;
+    r->allocating = true;
+    void *q = change_size(r, p, old, size);
+    r->allocating = false;
+    return q;
+}
+
+void rules_count_hook(lua_State *L, lua_Debug *ar) {
     (void)ar;
     struct rules *r = rules_of(L);
-    r->instructions += INSTRUCTION_STEP;
-    if (r->instructions < r->instructions_most) return;
-    lua_sethook(L, count_hook, LUA_MASKCOUNT, 1); /* a pcall around it must not go on */
+    if (!r->clock.over) r->instructions += INSTRUCTION_STEP;
+    if (r->instructions < r->instructions_most && !r->clock.over) return;
+    lua_sethook(L, rules_count_hook, LUA_MASKCOUNT, 1); /* a pcall around it must not go on */
+    if (r->clock.over) rules_fail_time(L);
     rules_fail(L, "the rules ran for more than %u million instructions: a loop that never ends?", (unsigned)(r->instructions_most / 1000000));
 }
 
@@ -275,6 +284,23 @@ static int load_libraries(struct rules *r, struct err *e) {
     return status;
 }
 
+static int run_chunk(struct rules *r, void *text, struct err *e) {
+    const struct buf *b = text;
+    char chunk[4096];
+    snprintf(chunk, sizeof chunk, "@%s", r->options->file);
+    lua_pushcfunction(r->L, message_handler);
+    int status = 0;
+    if (luaL_loadbufferx(r->L, buf_str(b), b->len, chunk, "t") || lua_pcall(r->L, 0, 0, -2)) {
+        if (r->memory_refused && !strcmp(lua_tostring(r->L, -1), "not enough memory"))
+            status = err_set(e, "%s:%d: the rules need more than %zu MiB of memory", r->hungry_line ? r->hungry_file : r->options->file,
+                             r->hungry_line, r->memory_most >> 20);
+        else
+            status = err_set(e, "%s", lua_tostring(r->L, -1));
+    }
+    lua_settop(r->L, 0);
+    return status;
+}
+
 static int run_rule_file(struct rules *r, struct err *e) {
     struct buf text = {0};
     struct file_stat st;
@@ -283,18 +309,7 @@ static int run_rule_file(struct rules *r, struct err *e) {
         return err_set(e, "there is no %s here; `mbuild init` starts a model repo, -C DIR and -f FILE name another", r->options->file);
     if (sys_read_file(r->options->file, &text, e)) return -1;
     rules_saw_file(r, r->options->file);
-    char *chunk = mem_printf("@%s", r->options->file);
-    lua_pushcfunction(r->L, message_handler);
-    int status = 0;
-    if (luaL_loadbufferx(r->L, buf_str(&text), text.len, chunk, "t") || lua_pcall(r->L, 0, 0, -2)) {
-        if (r->memory_refused && !strcmp(lua_tostring(r->L, -1), "not enough memory"))
-            status = err_set(e, "%s:%d: the rules need more than %zu MiB of memory", r->hungry_line ? r->hungry_file : r->options->file,
-                             r->hungry_line, r->memory_most >> 20);
-        else
-            status = err_set(e, "%s", lua_tostring(r->L, -1));
-    }
-    lua_settop(r->L, 0);
-    free(chunk);
+    int status = rules_run(r, run_chunk, &text, e);
     buf_free(&text);
     return status;
 }
@@ -343,9 +358,21 @@ static int finish(struct graph *g, struct err *e) {
     return graph_check(g, e);
 }
 
+/* A state that was left in the midst of something can't even be closed. It stays, where checkers of leaks find it. */
+static void give_up(lua_State *L) {
+    static struct given_up {
+        struct given_up *next;
+        lua_State *L;
+    } *all;
+    struct given_up *one = mem_alloc(sizeof *one);
+    *one = (struct given_up){.next = all, .L = L};
+    all = one;
+}
+
 void rules_free(struct rules *r) {
     if (!r) return;
-    if (r->L) lua_close(r->L);
+    if (r->L && r->broken) give_up(r->L);
+    else if (r->L) lua_close(r->L);
     intern_free(&r->seen_files);
     intern_free(&r->seen_globs);
     intern_free(&r->seen_folders);
@@ -376,9 +403,10 @@ int rules_evaluate(struct graph *g, const struct rules_options *o, struct rules_
         rules_open_step(r->L);
         rules_open_files(r->L);
         rules_open_dynamic(r->L);
+        rules_open_time(r->L);
         lua_gc(r->L, LUA_GCGEN, 0, 0);
         status = load_libraries(r, e);
-        lua_sethook(r->L, count_hook, LUA_MASKCOUNT, INSTRUCTION_STEP);
+        lua_sethook(r->L, rules_count_hook, LUA_MASKCOUNT, INSTRUCTION_STEP);
     }
     if (!status) status = run_rule_file(r, e);
     if (!status) status = check_settings(r, e);

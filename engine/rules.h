@@ -1,7 +1,7 @@
 /* rules.h: the Lua host. Evaluates the rule files in a sandbox and fills the graph.
  *
  * Rule files see no clock, no environment, no process and no file but through the functions given here, and `pairs` goes in
- * sorted order, so the same files always give the same graph. Memory and instructions are bounded.
+ * sorted order, so the same files always give the same graph. Memory, instructions and time are bounded.
  */
 #ifndef ENGINE_RULES_H
 #define ENGINE_RULES_H
@@ -18,6 +18,7 @@ struct rules_options {
     void (*print)(void *ctx, const char *text);    /* where Lua's print goes */
     size_t memory_most;         /* bytes that the rules may hold; 0: the usual, 2 GiB */
     uint64_t instructions_most; /* that they may run, of all coroutines together; 0: the usual, a billion */
+    uint32_t time_most_ms, call_most_ms; /* processor time of all, and of one call of a Lua library's function; 0: the usual, 60 s and 10 s */
 };
 
 /* What an evaluation looked at, beside the graph itself: the graph is good as long as none of it changes. */

@@ -220,7 +220,16 @@ static int answer(struct rules *r, lua_State *co, int asked, uint32_t step, stru
     return 0;
 }
 
-int rules_define(struct rules *r, uint32_t step, enum rules_answer *out, const uint32_t **needs, uint32_t *count, struct err *e) {
+struct definition {
+    uint32_t step;
+    enum rules_answer *out;
+    const uint32_t **needs;
+    uint32_t *count;
+};
+
+static int go_on(struct rules *r, void *arg, struct err *e) {
+    const struct definition *d = arg;
+    uint32_t step = d->step;
     bool fresh;
     lua_State *co = coroutine_of(r, step, &fresh);
     int results = 0, given = 0;
@@ -236,22 +245,29 @@ int rules_define(struct rules *r, uint32_t step, enum rules_answer *out, const u
     int status = lua_resume(co, r->L, given, &results);
     r->coroutine = NULL;
     r->defining = before;
-    *needs = r->asked;
-    *count = 0;
+    *d->needs = r->asked;
+    *d->count = 0;
     if (status == LUA_YIELD && !r->asking) {
         const struct step *s = &r->graph->steps[step];
         return err_set(e, "%s: the definition of \"%s\" yields: need(…) is the way to wait there", s->where, s->name);
     }
     if (status == LUA_YIELD) {
-        *out = RULES_NEEDS;
-        *count = r->asked_count;
+        *d->out = RULES_NEEDS;
+        *d->count = r->asked_count;
         return 0;
     }
     if (status != LUA_OK) return resume_error(r, co, step, e);
-    *out = RULES_DEFINED;
+    *d->out = RULES_DEFINED;
     if (finish_definition(r, co, results, step, e)) return -1;
     r->graph->steps[step].defined = true;
     return 0;
+}
+
+int rules_define(struct rules *r, uint32_t step, enum rules_answer *out, const uint32_t **needs, uint32_t *count, struct err *e) {
+    struct definition d = {.step = step, .out = out, .needs = needs, .count = count};
+    *needs = NULL;
+    *count = 0;
+    return rules_run(r, go_on, &d, e);
 }
 
 void rules_open_dynamic(lua_State *L) {

@@ -15,6 +15,16 @@ struct setting {
     bool used;
 };
 
+/* Of rules_time.c; what its signal handler looks at is volatile. */
+struct rules_clock {
+    const char *volatile call;  /* the library function that runs, or NULL */
+    lua_State *volatile state;  /* the one that called it last */
+    volatile uint32_t calls;    /* grows whenever something is known to go on */
+    volatile bool over;         /* all the time is used up */
+    uint32_t seen_calls, stuck, ticks, ticks_most;
+    uint32_t time_most_ms, call_most_ms;
+};
+
 struct rules {
     lua_State *L;
     struct graph *graph;
@@ -22,9 +32,12 @@ struct rules {
     struct rules_seen *seen;
     struct intern seen_files, seen_globs, seen_folders;
     size_t memory, memory_most; /* bytes that Lua holds and may hold */
+    volatile bool allocating;
     bool memory_refused;        /* it wanted more than the limit, there: */
     char hungry_file[200];
     int hungry_line;
+    struct rules_clock clock;
+    bool broken;                /* left in the midst of something: Lua's state must not be touched again */
     uint64_t instructions, instructions_most;
     struct setting *settings;
     uint32_t include_depth;
@@ -67,6 +80,19 @@ struct artifact_ref {
 };
 void rules_push_artifact(lua_State *L, struct artifact_ref ref);
 struct artifact_ref *rules_test_artifact(lua_State *L, int index); /* NULL if it is something else */
+
+/* Line and file of the innermost frame that is the user's own, without taking memory; 0 if there is none. */
+int rules_line(lua_State *L, char *file, size_t size);
+
+/* The hook by which limits end a loop. */
+void rules_count_hook(lua_State *L, lua_Debug *ar);
+void rules_fail_time(lua_State *L);
+
+/* Calls `body`, which runs rules, and returns its value; -1 if a library function didn't end and was left. */
+int rules_run(struct rules *r, int (*body)(struct rules *r, void *arg, struct err *e), void *arg, struct err *e);
+
+/* Wraps the functions of Lua's libraries so that one that doesn't end is known. */
+void rules_open_time(lua_State *L);
 
 /* Adds the functions of the rule API to the globals. */
 void rules_open_step(lua_State *L);

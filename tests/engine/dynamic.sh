@@ -216,4 +216,23 @@ LUA
     expect_fail 2 "mbuild.lua:1" "need: an artifact or a list of these expected"
 }
 
+test_a_pattern_that_never_ends_fails_its_step_alone() {
+    [[ -z $MB_SANITIZERS ]] || skip "it takes ten seconds, and several times that under a sanitizer"
+    write mbuild.lua <<'LUA'
+step "a" { define = function()
+    local hay = ("a"):rep(50)
+    hay:find(("a?"):rep(50) .. ("a"):rep(51))
+end, outputs = { to = "build/a" } }
+step "b" { define = function() return { plugin = "copy", inputs = { from = "mbuild.lua" } } end, outputs = { to = "build/b" } }
+command "c" { cmd = { "echo", "fine" }, stdout = "build/c" }
+LUA
+    try -k a b c
+    expect_fail 2 "mbuild.lua:3: one call of string.find took more than 10 s of processor time and was ended"
+    expect_content build/c fine
+    grep -q '"step":"a".*"status":"failed"' "$out" || fail "step a didn't fail"
+    change mbuild.lua 's/a?/b?/; s/("a"):rep(51))/"a")\n    return { plugin = "copy", inputs = { from = "mbuild.lua" } }/'
+    build a b c
+    expect_file build/a build/b
+}
+
 run_tests "$@"
