@@ -23,7 +23,11 @@ static int shelf_open(struct shelf *f, struct err *e) {
     free(folder);
     digest_init();
     f->home = session_home(e);
-    if (!f->home || workers_start(&f->workers, e)) return -1;
+    if (!f->home) return -1;
+    char *program = session_worker(f->home);
+    int status = workers_start(program, &f->workers, e);
+    free(program);
+    if (status) return -1;
     plugins_init(&f->plugins, arena_printf(&f->graph.arena, "%s/lib/mbuild", f->home), &f->graph, NULL, f->workers, true);
     return 0;
 }

@@ -179,7 +179,7 @@ static void keep_interpreter(struct sandbox *s, const char *folder, const char *
 
 /* Where mbuild itself lies: …/bin/mbuild. Headers for those who compile plugins, libraries for those who load them. */
 static void keep_ours(struct sandbox *s) {
-    static const char *const ours[] = {"bin", "lib", "lib64", "include", "share/mbuild"};
+    static const char *const ours[] = {"bin", "libexec", "lib", "lib64", "include", "share/mbuild"};
     char home[PATH_MAX], part[PATH_MAX + 32];
     ssize_t n = readlink("/proc/self/exe", home, sizeof home - 1);
     if (n < 0) return;

@@ -28,6 +28,10 @@ char *session_home(struct err *e) {
     return mem_strdup(path);
 }
 
+char *session_worker(const char *home) {
+    return mem_printf("%s/libexec/mbuild-worker", home);
+}
+
 /* NVIDIA's driver makes a device file for each GPU. */
 static int count_gpus(void) {
     int count = 0;
@@ -48,6 +52,13 @@ static int find_device(struct session *s, struct err *e) {
         return err_set(e, HAVE_CUDA ? "--device=cuda: there is no GPU here" : "--device=cuda: this mbuild was built without CUDA");
     s->device = strcmp(wanted, "cpu") && usable ? "cuda" : "cpu";
     return 0;
+}
+
+static int start_workers(struct session *s, struct err *e) {
+    char *program = session_worker(s->home);
+    int status = workers_start(program, &s->workers, e);
+    free(program);
+    return status;
 }
 
 static int enter_folder(struct session *s, struct err *e) {
@@ -137,7 +148,7 @@ int session_begin(struct session *s, const struct options *o, bool read_only, st
     if (sys_stat(file, false, &st, e)) return -1;
     if (st.kind == FILE_ABSENT) /* before .mbuild is made in a folder that is no repo */
         return err_set(e, "there is no %s in %s; `mbuild init` starts a model repo, -C DIR and -f FILE name another", file, s->root);
-    if (find_device(s, e) || workers_start(&s->workers, e)) return -1;
+    if (find_device(s, e) || start_workers(s, e)) return -1;
     if (read_only || (!sys_mkdirs(".mbuild", e) && !take_lock(s, e))) return 0;
     if (!no_writing()) return -1;
     s->read_only = s->unwritable = true;

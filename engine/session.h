@@ -73,6 +73,8 @@ void session_close(struct session *s);
 
 /* The folder that `bin/` lies in, from /proc/self/exe; malloc'ed. */
 char *session_home(struct err *e);
+/* The program that runs steps, in that folder; malloc'ed. */
+char *session_worker(const char *home);
 
 /* Whether a name is that of a subcommand, so that no target may have it. */
 bool session_is_command(const char *name);

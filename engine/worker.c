@@ -62,29 +62,16 @@ void worker_drop(struct buf *b, size_t n) {
 
 /* -- the start */
 
-int workers_start(struct workers **out, struct err *e) {
-    int ends[2];
-    *out = NULL;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return err_errno(e, "cannot make a socket");
-    fflush(NULL); /* what is buffered must not be written twice */
-    pid_t pid = fork();
-    if (!pid) spawner_main(ends[1]);
-    close(ends[1]);
-    if (pid < 0) {
-        close(ends[0]);
-        return err_errno(e, "cannot fork the process that starts steps");
-    }
+int workers_start(const char *program, struct workers **out, struct err *e) {
     struct workers *w = mem_alloc(sizeof *w);
-    w->spawner = pid;
+    w->program = mem_strdup(program);
     w->next_id = 1;
+    w->control.fd = -1;
     w->epoll = epoll_create1(EPOLL_CLOEXEC);
-    int status = w->epoll < 0 ? err_errno(e, "epoll") : 0;
-    w->control.fd = ends[0];
-    if (!status && fcntl(ends[0], F_SETFL, O_NONBLOCK)) status = err_errno(e, "fcntl");
-    if (!status) status = source_open(w, &w->control, SOURCE_SPAWNER, ends[0], w, e);
-    if (status) workers_stop(w);
-    else *out = w;
-    return status;
+    *out = w->epoll < 0 ? NULL : w;
+    if (*out) return 0;
+    workers_stop(w);
+    return err_errno(e, "epoll");
 }
 
 /* -- runs */
@@ -438,9 +425,10 @@ void workers_stop(struct workers *w) {
         template_free(t);
     }
     source_close(&w->control);
-    while (waitpid(w->spawner, NULL, 0) < 0 && errno == EINTR) {
+    while (w->spawner > 0 && waitpid(w->spawner, NULL, 0) < 0 && errno == EINTR) {
     }
     if (w->epoll >= 0) close(w->epoll);
     buf_free(&w->in);
+    free(w->program);
     free(w);
 }

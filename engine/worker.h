@@ -1,6 +1,6 @@
 /* worker.h: runs plugin code, always in another process.
  *
- * A *spawner* is forked at the start, while the program is small and has one thread. For each plugin it forks a
+ * A *spawner*, a small program of its own (worker_main.c), is started with the first plugin. For each plugin it forks a
  * *template* that loads the shared object once; the template forks a process for each step. So a step costs one fork of a small
  * process, never an exec, and a plugin's code never runs in the engine. Templates and spawner end when the engine does,
  * however it dies; so do steps (PR_SET_PDEATHSIG), and each step has a process group of its own that ends with it.
@@ -17,8 +17,8 @@
 struct workers;
 struct worker_run; /* one step that runs */
 
-/* Forks the spawner. Call before threads are started and before locks are taken. */
-int workers_start(struct workers **out, struct err *e);
+/* `program`: libexec/mbuild-worker, which is started once a plugin is needed. */
+int workers_start(const char *program, struct workers **out, struct err *e);
 void workers_stop(struct workers *w); /* kills what still runs */
 
 /* Loads a plugin in a process apart, checks its descriptor (magic, ABI version, sizes, malformed schemas, twin names, defaults that don't

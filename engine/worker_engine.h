@@ -62,7 +62,8 @@ struct worker_run {
 };
 
 struct workers {
-    pid_t spawner;
+    char *program;
+    pid_t spawner; /* 0: not started yet */
     int epoll;
     struct source control;
     struct buf in;

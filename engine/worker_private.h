@@ -10,6 +10,7 @@
  *     worker_describe.c  loading a plugin and checking what it says of itself
  *     worker_command.c   a plugin's subcommand in the foreground
  *     worker_protocol.c  messages, worker_log.c logs
+ *     worker_main.c      the program that spawner, templates and steps are
  */
 #ifndef ENGINE_WORKER_PRIVATE_H
 #define ENGINE_WORKER_PRIVATE_H
@@ -48,6 +49,7 @@ struct worker_note {
 
 /* -- worker_spawner.c */
 
+#define WORKER_CONTROL 3 /* the descriptor under which the program finds its socket to the engine */
 _Noreturn void spawner_main(int control);
 /* Sends bytes on a socket that waits; false if the other end is gone. */
 bool worker_send_all(int socket, const void *bytes, size_t n);

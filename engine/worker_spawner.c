@@ -518,7 +518,7 @@ _Noreturn void spawner_main(int control) {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     /* 2 stays: a sanitizer's report, or that memory ran out, must not be lost. */
     if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0) _exit(1);
-    if (control != 3 && dup3(control, 3, O_CLOEXEC) < 0) _exit(1);
+    if (control != 3 ? dup3(control, 3, O_CLOEXEC) < 0 : fcntl(3, F_SETFD, FD_CLOEXEC)) _exit(1);
     close_range(4, ~0u, 0);
     s.signals = open_signals();
     bool goes_on = s.signals >= 0;

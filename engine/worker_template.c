@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,44 @@ void spawner_read(struct workers *w) {
     }
     worker_drop(&w->in, used);
     if (gone) source_close(&w->control);
+}
+
+/* By posix_spawn, which copies nothing of this process, however large it is and whatever its threads do. */
+static int start_program(struct workers *w, int theirs, struct err *e) {
+    posix_spawn_file_actions_t actions;
+    char *argv[] = {"mbuild-worker", NULL};
+    int code = posix_spawn_file_actions_init(&actions);
+    if (!code) {
+        code = posix_spawn_file_actions_adddup2(&actions, theirs, WORKER_CONTROL);
+        if (!code) code = posix_spawn(&w->spawner, w->program, &actions, NULL, argv, environ);
+        posix_spawn_file_actions_destroy(&actions);
+    }
+    if (!code) return 0;
+    w->spawner = 0;
+    errno = code;
+    return err_errno(e, "cannot start %s, the part of mbuild that runs steps", w->program);
+}
+
+/* With the first plugin. */
+static int spawner_start(struct workers *w, struct err *e) {
+    int ends[2];
+    if (w->spawner) return 0;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return err_errno(e, "cannot make a socket");
+    if (ends[1] == WORKER_CONTROL) { /* a descriptor that is moved onto itself would still be closed */
+        int other = fcntl(ends[1], F_DUPFD_CLOEXEC, WORKER_CONTROL + 1);
+        close(ends[1]);
+        ends[1] = other;
+    }
+    int status = ends[1] < 0 ? err_errno(e, "cannot make a socket") : start_program(w, ends[1], e);
+    if (ends[1] >= 0) close(ends[1]);
+    if (status) {
+        close(ends[0]);
+        return -1;
+    }
+    if (fcntl(ends[0], F_SETFL, O_NONBLOCK)) status = err_errno(e, "fcntl");
+    if (!status) return source_open(w, &w->control, SOURCE_SPAWNER, ends[0], w, e);
+    close(ends[0]);
+    return -1;
 }
 
 static int order_spawner(struct workers *w, const struct worker_order *o, struct err *e) {
@@ -74,6 +113,7 @@ static int send_load(struct worker_template *t, struct err *e) {
 
 static int template_open(struct workers *w, const char *path, const struct file_stat *st, struct worker_template **out, struct err *e) {
     int ends[2];
+    if (spawner_start(w, e)) return -1;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return err_errno(e, "cannot make a socket");
     struct worker_template *t = mem_alloc(sizeof *t);
     t->workers = w;

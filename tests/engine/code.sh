@@ -26,7 +26,7 @@ C
 install() {
     compiler
     mkdir -p inst
-    cp -r "$MB_BUILD"/bin "$MB_BUILD"/lib "$MB_BUILD"/share inst/
+    cp -r "$MB_BUILD"/bin "$MB_BUILD"/libexec "$MB_BUILD"/lib "$MB_BUILD"/share inst/
     PATH=$PWD/inst/bin:$PATH
     plugins=inst/lib/mbuild
 }

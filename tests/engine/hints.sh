@@ -57,7 +57,7 @@ test_no_step_may_overwrite_the_rule_file() {
 
 # A copy of the built program, with a plugin that brings the command `hello`.
 program_with_hello() {
-    cp -r "$MB_BUILD/bin" "$MB_BUILD/lib" "$MB_BUILD/share" .
+    cp -r "$MB_BUILD/bin" "$MB_BUILD/libexec" "$MB_BUILD/lib" "$MB_BUILD/share" .
     write hi.c <<'C'
 #include <mbuild/plugin.h>
 #include <stdio.h>

@@ -49,7 +49,7 @@ static const char *compile(const char *code) {
 }
 
 static struct workers *started(void) {
-    if (!workers) CHECKF(!workers_start(&workers, &e), "%s", e.text);
+    if (!workers) CHECKF(!workers_start(test_built("libexec/mbuild-worker"), &workers, &e), "%s", e.text);
     return workers;
 }
 
