@@ -46,7 +46,7 @@ static void report_epoch(struct mbl_session *s, double lr) {
     const char *val_score = val_score_name(s);
     s->host->metric(s->run, "loss", s->last.loss);
     s->host->metric(s->run, score_name(s), s->last.score);
-    if (t->per_token && s->has_val) s->host->metric(s->run, "val_perplexity", exp(s->last_val.loss));
+    if (t->per_token && s->model->problem != MBL_TOKEN_CLASSES && s->has_val) s->host->metric(s->run, "val_perplexity", exp(s->last_val.loss));
     mbl_json_set(a, line, "epoch", mbl_json_int(a, t->epoch));
     mbl_json_set(a, line, "lr", mbl_json_float(a, lr));
     mbl_json_set(a, line, "loss", mbl_json_float(a, s->last.loss));

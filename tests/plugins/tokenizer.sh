@@ -49,6 +49,35 @@ test_each_kind_of_step_gives_the_ids_and_offsets_of_the_package() {
     done
 }
 
+# Under many steps, since what a prefix space or a normalizer does at a text's beginning it does at each word's.
+test_words_that_were_split_before_have_the_ids_of_the_package_and_know_their_word() {
+    prepare
+    compare corpus all
+    head -n 800 all >corpus
+    compare pipelines kinds theirs/bert theirs/gpt2 corpus >names
+    local name limit
+    for name in ../theirs/bert ../theirs/gpt2 $(<names); do
+        for limit in 0 12; do
+            ./lines words "kinds/$name" corpus ours $limit
+            compare words "kinds/$name" corpus ours $limit
+        done
+    done
+}
+
+test_pairs_have_the_ids_and_types_of_the_package_the_longest_cut_first() {
+    prepare
+    compare corpus all
+    head -n 3000 all >corpus
+    compare pipelines kinds theirs/bert theirs/gpt2 corpus >names
+    local name limit
+    for name in ../theirs/bert roberta llama2; do
+        for limit in 0 4 7 12 64; do
+            ./lines pairs "kinds/$name" corpus ours $limit
+            compare pairs "kinds/$name" corpus ours $limit
+        done
+    done
+}
+
 test_a_saved_tokenizer_is_read_by_the_package_and_gives_the_same_ids() {
     prepare
     head -n 2000 "$MB_SHARED/data/tinyshakespeare.txt" >text

@@ -4,6 +4,8 @@
     compare.py make KIND FOLDER VOCAB …  writes the package's tokenizer.json: bert VOCAB.txt, gpt2 VOCAB.json MERGES.txt
     compare.py pipelines FOLDER BERT GPT2 LINES   writes a tokenizer.json for each kind of step into FOLDER/NAME, prints their names
     compare.py encode TOKENIZER LINES OURS        compares what `lines encode` wrote
+    compare.py words TOKENIZER LINES OURS LIMIT   compares what `lines words` wrote
+    compare.py pairs TOKENIZER LINES OURS LIMIT   compares what `lines pairs` wrote
     compare.py decode TOKENIZER IDS OURS          compares what `lines decode` wrote
     compare.py ids TOKENIZER OUT                  writes random ids, a row a line
     compare.py train TEXT SIZE OURS               compares a tokenizer.json that was trained
@@ -194,6 +196,31 @@ def encode(tokenizer, lines, ours):
     return verdict(bad, len(text))
 
 
+def beside(rows, encoded, theirs, ours):
+    data, at, bad = open(ours, "rb").read(), 0, []
+    for row, e in zip(rows, encoded):
+        n, = struct.unpack_from("<i", data, at)
+        found = [list(struct.unpack_from("<%di" % n, data, at + 4 + 4 * n * k)) for k in range(2)]
+        at += 4 + 8 * n
+        expected = [e.ids, theirs(e)]
+        if found != expected:
+            bad.append("%s: %s, expected %s" % (ascii(row)[:200], found, expected))
+    return verdict(bad, len(rows))
+
+
+def words(tokenizer, lines, ours, limit):
+    t, rows = Tokenizer.from_file(os.path.join(tokenizer, "tokenizer.json")), [r.split(" ") for r in lines_of(lines)]
+    if int(limit): t.enable_truncation(int(limit))
+    return beside(rows, t.encode_batch(rows, is_pretokenized=True), lambda e: [-1 if w is None else w for w in e.word_ids], ours)
+
+
+def pairs(tokenizer, lines, ours, limit):
+    t, rows = Tokenizer.from_file(os.path.join(tokenizer, "tokenizer.json")), lines_of(lines)
+    if int(limit): t.enable_truncation(int(limit), strategy="longest_first")
+    rows = list(zip(rows, rows[1:]))
+    return beside(rows, t.encode_batch(rows), lambda e: e.type_ids, ours)
+
+
 def ids(tokenizer, out):
     random.seed(5)
     known = sorted(Tokenizer.from_file(os.path.join(tokenizer, "tokenizer.json")).get_vocab().values())
@@ -236,5 +263,5 @@ def measure(tokenizer, lines):
     print("%.6f" % best)
 
 
-commands = {"corpus": corpus, "make": make, "pipelines": pipelines, "encode": encode, "decode": decode, "ids": ids, "train": train, "time": measure}
+commands = {"corpus": corpus, "make": make, "pipelines": pipelines, "encode": encode, "words": words, "pairs": pairs, "decode": decode, "ids": ids, "train": train, "time": measure}
 sys.exit(commands[sys.argv[1]](*sys.argv[2:]) or 0)

@@ -1,6 +1,8 @@
 /* lines.c: a tokenizer on the lines of a file, for tests and measures that hold it against the package `tokenizers` (compare.py).
  *
  *     lines encode TOKENIZER FILE OUT      writes of each line: how many tokens, their ids, their offsets; 32-bit integers
+ *     lines words TOKENIZER FILE OUT LIMIT each line is words with a space between each two: how many tokens, ids, words that they are of
+ *     lines pairs TOKENIZER FILE OUT LIMIT each line with the next: how many tokens, ids, types
  *     lines decode TOKENIZER FILE OUT      each line has ids; writes of each: how many bytes, the text
  *     lines save TOKENIZER FOLDER
  *     lines train MODEL SIZE FILE FOLDER
@@ -47,6 +49,55 @@ static void encode(const struct mbl_tokenizer *t, const struct mbl_text *lines, 
     }
     check(mbl_file_write(path, out.data, out.len, &e));
     mbl_buf_free(&out);
+    mbl_encoding_free(&x);
+}
+
+static size_t limit;
+
+static void write_beside(const struct mbl_encoding *x, size_t count, const char *path) {
+    struct mbl_buf out = {0};
+    for (size_t i = 0; i < count; i++) {
+        int32_t n = (int32_t)(x->starts[i + 1] - x->starts[i]);
+        mbl_buf_add(&out, &n, sizeof n);
+        mbl_buf_add(&out, x->ids + x->starts[i], (size_t)n * sizeof *x->ids);
+        for (size_t k = x->starts[i]; k < x->starts[i + 1]; k++) {
+            int32_t beside = x->words ? x->words[k] : x->types[k];
+            mbl_buf_add(&out, &beside, sizeof beside);
+        }
+    }
+    check(mbl_file_write(path, out.data, out.len, &e));
+    mbl_buf_free(&out);
+}
+
+static void encode_words(const struct mbl_tokenizer *t, const struct mbl_text *lines, size_t count, const char *path) {
+    struct mbl_encode_options o = {.max_length = limit};
+    struct mbl_encoding x = {0};
+    struct mbl_text *words = NULL;
+    int64_t *rows = mbl_alloc((count + 1) * sizeof *rows);
+    size_t n = 0, cap = 0;
+    for (size_t i = 0; i < count; i++) {
+        const char *at = lines[i].data, *end = at + lines[i].length;
+        for (bool more = true; more; n++) {
+            const char *space = memchr(at, ' ', (size_t)(end - at)), *stop = space ? space : end;
+            words = mbl_grow(words, &cap, n + 1, sizeof *words);
+            words[n] = (struct mbl_text){at, (size_t)(stop - at)};
+            more = space != NULL;
+            at = stop + 1;
+        }
+        rows[i + 1] = (int64_t)n;
+    }
+    check(mbl_tokenizer_encode_words(t, words, rows, count, &o, &x, &e));
+    write_beside(&x, count, path);
+    mbl_encoding_free(&x);
+    free(words);
+    free(rows);
+}
+
+static void encode_pairs(const struct mbl_tokenizer *t, const struct mbl_text *lines, size_t count, const char *path) {
+    struct mbl_encode_options o = {.max_length = limit};
+    struct mbl_encoding x = {0};
+    check(mbl_tokenizer_encode(t, lines, lines + 1, count - 1, &o, &x, &e));
+    write_beside(&x, count - 1, path);
     mbl_encoding_free(&x);
 }
 
@@ -116,7 +167,10 @@ int main(int argc, char **argv) {
         if (save) check(mbl_tokenizer_save(t, argv[3], &e));
         else if (!strcmp(what, "time")) measure(t, lines, count);
         else if (argc < 5) return fprintf(stderr, "usage: see the head of lines.c\n"), 2;
-        else (strcmp(what, "decode") ? encode : decode)(t, lines, count, argv[4]);
+        else if (argc == 6) {
+            limit = (size_t)atol(argv[5]);
+            (strcmp(what, "words") ? encode_pairs : encode_words)(t, lines, count, argv[4]);
+        } else (strcmp(what, "decode") ? encode : decode)(t, lines, count, argv[4]);
     }
     mbl_tokenizer_free(t);
     mbl_buf_free(&text);
