@@ -1,4 +1,4 @@
-/* quantize.c: see quantize.h. Two passes over the calibration data see what goes into each layer: the first its range, the second
+/* quantize.c: models of features to int8; see quantize.h. Two passes over the calibration data see what goes into each layer: the first its range, the second
  * a histogram, from which the percentile is read. The weights' own error is small (at most half a step of 1/127 of a channel's greatest);
  * that of activations is what the percentile trades: clipping a few, for a finer step for all others. */
 #include "quantize.h"
@@ -140,15 +140,23 @@ static int create_int8(struct mbl_model *m, struct mbl_model **out, struct mbl_e
     return status;
 }
 
+void mbl_quantize_report_free(struct mbl_quantize_report *r) {
+    free(r->list);
+    mbl_arena_free(&r->arena);
+    *r = (struct mbl_quantize_report){0};
+}
+
 int mbl_quantize(struct mbl_model *m, struct mbl_feed *f, const struct mbl_quantize_options *o, struct mbl_model **out,
                  struct mbl_quantize_report *report, struct mbl_error *e) {
     struct watcher w = {.layers = NULL};
     struct error_sum sum = {0, 0};
     int status = -1;
     *out = NULL;
+    *report = (struct mbl_quantize_report){0};
     if (m->quantized) return mbl_error_set(e, "the model is quantized already");
-    if (m->architecture->takes == MBL_TAKES_TOKENS)
-        return mbl_error_set(e, "int8 is for mlp and cnn; a %s stays in float32", m->architecture->kind);
+    if (m->architecture->takes == MBL_TAKES_TOKENS) return mbl_quantize_tokens(m, f, o, out, report, e);
+    if (o->type && o->type != MBK_I8) return mbl_error_set(e, "a %s is quantized to int8 alone", m->architecture->kind);
+    if (!f) return mbl_error_set(e, "a %s is calibrated on data: calibrate is missing, a part of the data", m->architecture->kind);
     if (calibrate(m, f, o->batch, &w, e) || create_int8(m, out, e)) goto done;
     for (size_t i = 0; i < w.count; i++)
         if (quantize_layer(m, *out, &w.layers[i], o, &sum, e)) goto done;
