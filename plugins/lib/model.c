@@ -274,7 +274,7 @@ static int configure(struct mbl_model *m, const struct mbl_json *given, struct m
 int mbl_model_create(struct mbk *k, const struct mbl_json *config, struct mbl_model **out, struct mbl_error *e) {
     struct mbl_model *m = mbl_alloc(sizeof *m);
     m->k = k;
-    m->compute = MBK_F32;
+    m->compute = m->saved = MBK_F32;
     *out = NULL;
     if (configure(m, config, e)) {
         mbl_model_free(m);

@@ -92,6 +92,7 @@ struct mbl_model {
     void *scratch;               /* device memory for the products of quantized weights, taken when it is needed */
     size_t scratch_bytes;
     enum mbk_type compute;       /* models of tokens: what products read, F32 or BF16 */
+    enum mbk_type saved;         /* models of tokens: what float weights are written as, F32 or BF16 */
     struct mbl_parameter *parameters;
     size_t parameter_count, parameter_cap;
     void *copies;                /* device block of the parameters' copies, or NULL */

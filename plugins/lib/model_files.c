@@ -146,6 +146,20 @@ int mbl_model_load_on(const char *device, int threads, const char *folder, struc
 
 /* -- writing */
 
+/* In place, to nearest even; they are finite. */
+static void round_to_bf16(void *data, uint64_t count) {
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, (char *)data + 4 * i, sizeof bits);
+        uint16_t rounded = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        memcpy((char *)data + 2 * i, &rounded, sizeof rounded);
+    }
+}
+
+static bool is_rounded(const struct mbl_model *m, const struct mbl_parameter *p) {
+    return m->saved == MBK_BF16 && p->value.type == MBK_F32;
+}
+
 static int write_tensor(const struct mbl_model *m, const struct mbl_parameter *p, struct mbl_tensor *t, struct mbl_error *e) {
     const bool packed = mbk_block(p->value.type) > 1; /* several elements to some bytes, which are what the file has */
     *t = (struct mbl_tensor){.name = p->name, .type = packed ? MBL_U8 : mbl_dtype_from_kernel(p->value.type), .rank = p->rank};
@@ -155,12 +169,31 @@ static int write_tensor(const struct mbl_model *m, const struct mbl_parameter *p
     if (mbl_try_alloc(&data, count, mbl_dtype_width(t->type), p->name, e)) return -1;
     t->data = data;
     if (mbk_read(m->k, data, p->value.data, mbk_bytes(&p->value))) return mbl_kernel_failed(m->k, p->name, e);
+    if (is_rounded(m, p)) {
+        round_to_bf16(data, count);
+        t->type = MBL_BF16;
+    }
     if (p->height * p->width == 1) return 0;
     if (mbl_try_alloc(&moved, count, mbl_dtype_width(t->type), p->name, e)) return -1;
     rearrange(p, data, moved, mbl_dtype_width(t->type), true);
     free(data);
     t->data = moved;
     return 0;
+}
+
+/* The config, with what transformers is to load the weights as: which it may have from the folder that the model came from. */
+static struct mbl_json *saved_config(const struct mbl_model *m, struct mbl_arena *a) {
+    static const char *const keys[] = {"torch_dtype", "dtype"}; /* up to transformers 4, and from 5 on, which knows the old one too */
+    struct mbl_json *config = mbl_json_table(a);
+    bool found = false;
+    for (size_t i = 0; i < m->config->count; i++) mbl_json_set(a, config, m->config->keys[i], m->config->items[i]);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (!mbl_json_get(config, keys[i])) continue;
+        mbl_json_set(a, config, keys[i], mbl_json_string(a, m->saved == MBK_BF16 ? "bfloat16" : "float32"));
+        found = true;
+    }
+    if (m->saved == MBK_BF16 && !found) mbl_json_set(a, config, keys[0], mbl_json_string(a, "bfloat16"));
+    return config;
 }
 
 int mbl_model_save(const struct mbl_model *m, const char *folder, struct mbl_error *e) {
@@ -173,7 +206,7 @@ int mbl_model_save(const struct mbl_model *m, const char *folder, struct mbl_err
     mbl_json_set(&arena, metadata, "format", mbl_json_string(&arena, "pt")); /* as transformers wants it */
     if (mbl_folder_make(folder, e) ||
         mbl_safetensors_save(mbl_path_join(&arena, folder, "model.safetensors"), tensors, m->parameter_count, metadata, e) ||
-        mbl_json_save(mbl_path_join(&arena, folder, "config.json"), m->config, e) || (m->texts && mbl_texts_save(m->texts, folder, e)) ||
+        mbl_json_save(mbl_path_join(&arena, folder, "config.json"), saved_config(m, &arena), e) || (m->texts && mbl_texts_save(m->texts, folder, e)) ||
         (m->catalogue && mbl_catalogue_save(m->catalogue, folder, e)))
         goto done;
     status = 0;

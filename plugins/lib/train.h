@@ -24,6 +24,7 @@ struct mbl_train_options {
     double factor;               /* stepwise: times this … */
     int64_t every;               /* … each so many epochs */
     enum mbk_type precision;     /* what products are in: F32 or BF16; 0 is F32 */
+    enum mbk_type saved;         /* what the weights are saved in, likewise */
     int64_t epochs, batch;
     int64_t accumulate;          /* a batch goes through the model in so many pieces, whose gradients add up */
     uint64_t seed;

@@ -36,6 +36,7 @@ int mbl_train_read_options(const struct mb_host *host, struct mb_run *run, enum 
     o->every = host->param_int(run, "schedule.every");
     o->factor = host->param_float(run, "schedule.factor");
     o->precision = mbl_precision_is_narrow(host, run) ? MBK_BF16 : MBK_F32;
+    o->saved = strcmp(host->param_string(run, "save_as"), "bfloat16") ? MBK_F32 : MBK_BF16;
     o->epochs = host->param_int(run, "epochs");
     o->batch = host->param_int(run, "batch");
     o->accumulate = host->param_int(run, "accumulate");
@@ -106,8 +107,13 @@ int mbl_train_check(const struct mb_host *host, struct mb_run *run) {
         (mbl_json_parse(text, strlen(text), "model", &arena, &shape, &e) || mbl_model_config(shape, &any, &arena, &config, &e)))
         status = host->fail(run, "%s", e.text);
     const struct mbl_architecture *a = status == MB_OK ? mbl_architecture_find(mbl_json_get_string(shape, "kind")) : NULL;
-    if (a && a->takes != MBL_TAKES_TOKENS && mbl_precision_is_narrow(host, run))
-        status = host->fail(run, "precision: bfloat16 is for models of tokens, encoder { … } and decoder { … }; %s learns in float32", a->kind);
+    const char *wide = a && a->takes != MBL_TAKES_TOKENS ? "float32" : NULL;
+    for (int i = 0; wide && i < 2; i++) {
+        const char *const path = i ? "save_as" : "precision";
+        if (strcmp(host->param_string(run, path), wide))
+            status = host->fail(run, "%s: bfloat16 is for models of tokens, encoder { … } and decoder { … }; %s takes float32", path,
+                                a->kind);
+    }
     mbl_arena_free(&arena);
     return status;
 }

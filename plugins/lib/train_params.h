@@ -132,6 +132,8 @@ static const struct mb_param mbl_early_stop_params[] = {
     {.name = "accumulate", .type = MB_INT, .deflt = "1", .least = 1, .most = 1e6,                                                         \
      .help = "a batch goes through the model in so many pieces, to take less memory"},                                                    \
     MBL_PRECISION_PARAM,                                                                                                                  \
+    {.name = "save_as", .type = MB_ENUM, .choices = mbl_precisions, .deflt = "\"float32\"",                                               \
+     .help = "models of tokens: what the weights are in the model's folder"},                                                             \
     {.name = "text", .type = MB_LIST, .element = MB_STRING, .deflt = "[]",                                                                \
      .help = "models of tokens: the column to read, or two for a pair; all columns of text if not said"},                                 \
     {.name = "max_length", .type = MB_INT, .least = 1, .most = 1048576, .unit = "tokens",                                                 \

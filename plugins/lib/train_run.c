@@ -161,6 +161,7 @@ static int finish(struct mbl_session *s, struct mbl_error *e) {
     s->host->metric(s->run, "parameters", (double)mbl_model_parameter_count(s->model));
     const char *log = s->host->output_path(s->run, "log", 0);
     if (log && mbl_file_write(log, mbl_buf_str(&s->log), s->log.len, e)) return -1;
+    if (s->trainer.options.saved) s->model->saved = s->trainer.options.saved;
     return mbl_model_save(s->model, s->host->output_path(s->run, "model", 0), e);
 }
 

@@ -147,6 +147,57 @@ LUA
     expect_same "$(weights m)" "$whole"
 }
 
+# In bfloat16, with all that a step does: pieces, clipping, the best weights, a checkpoint after each epoch's steps.
+test_a_training_in_bfloat16_goes_on_to_the_same_bits_and_another_precision_trains_anew() {
+    not_with_sanitizers
+    repo 300 2000 <<'LUA'
+local precision = option("precision", "bfloat16")
+train "m" { data = tales, model = decoder { layers = 1, heads = 2, hidden = 32, positions = 32, dropout = 0.1 }, tokenizer = bpe { vocabulary = 300 },
+    epochs = 10, batch = 8, accumulate = 2, clip = 1, early_stop = { patience = 5 }, checkpoint_every = 0.1, precision = precision }
+LUA
+    build m
+    local narrow
+    narrow=$(weights m)
+    rm -rf build .mbuild
+    start m
+    await_checkpoint
+    kill -9 "$pid"
+    finish
+    build m
+    grep -rq "going on from a checkpoint" .mbuild/log "$out" || fail "it began anew"
+    expect_same "$(weights m)" "$narrow"
+    local loss
+    loss=$(metric m val_loss)
+    build precision=float32 m
+    expect_ran m
+    expect_different "$(weights m)" "$narrow"
+    awk -v a="$loss" -v b="$(metric m val_loss)" 'BEGIN { exit !((a - b) ^ 2 < 0.02 ^ 2) }' || fail "the loss is $loss, in float32 $(metric m val_loss)"
+    build m
+    expect_same "$(weights m)" "$narrow"
+}
+
+test_what_learned_in_bfloat16_answers_in_it_and_is_saved_as_its_rule_says() {
+    repo <<'LUA'
+local m = train "m" { data = tales, model = writer, tokenizer = bpe { vocabulary = 300 }, optimizer = adamw { lr = 0.01 }, epochs = 8, batch = 8,
+    precision = "bfloat16", save_as = "bfloat16" }
+local c = finetune "c" { model = m, data = tales, epochs = 1, precision = "bfloat16" }
+local s = distill "s" { teacher = m, data = tales, model = writer, epochs = 1, precision = "bfloat16" }
+evaluate "scores" { model = m, baseline = s, data = tales.test, precision = "bfloat16" }
+evaluate "wide" { model = m, data = tales.test }
+generate "said" { model = m, prompts = "the fox", tokens = 12, precision = "bfloat16" }
+train "features" { data = stars, model = mlp {}, precision = "bfloat16" }
+LUA
+    build c scores wide said
+    grep -q '"torch_dtype": *"bfloat16"' build/m/config.json || fail "its config doesn't say what the weights are"
+    grep -q '"torch_dtype": *"float32"' build/c/config.json || fail "the config of what learned from it doesn't say float32"
+    (($(stat -c %s build/m/model.safetensors) * 19 < $(stat -c %s build/c/model.safetensors) * 10)) || fail "it takes more than half"
+    awk -v a="$(metric scores loss)" -v b="$(metric wide loss)" 'BEGIN { exit !((a - b) ^ 2 < 0.02 ^ 2) }' ||
+        fail "the loss is $(metric scores loss), in float32 $(metric wide loss)"
+    grep -q '^the fox .* by the old ' build/said.txt || fail "it wrote: $(cat build/said.txt)"
+    try features
+    expect_fail 2 'precision: bfloat16 is for models of tokens' 'mlp takes float32'
+}
+
 test_pieces_of_a_batch_add_up_to_the_batch() {
     not_with_sanitizers
     repo <<'LUA'
