@@ -14,7 +14,11 @@ logistic = linear
 -- Recommenders, of datasets with user = and item =. matrix_factorization { factors = 64, loss = "bpr" }: a vector and a bias for each user
 -- and item.
 matrix_factorization = constructor("matrix_factorization",
-  { "factors", "bias", "loss", "negatives", "temperature", "log_q", "id_dropout", "deviation" })
+  { "factors", "bias", "loss", "negatives", "temperature", "log_q", "deviation" })
+
+-- two_towers { embedding = 64, hidden = { 128 }, factors = 64 }: users and items by ids and features, through layers, to a vector each.
+two_towers = constructor("two_towers", { "embedding", "hidden", "factors", "activation", "dropout", "normalize", "loss", "negatives",
+  "temperature", "log_q", "id_dropout" })
 
 -- Models of tokens. The plugin knows their fields by the names that the folder's config.json has; here they have one name each, whatever
 -- the family. `hidden` is a token's width, `intermediate` the width between a layer's two products, `positions` the longest row.

@@ -262,6 +262,20 @@ static int32_t same_category(const struct mbl_trait *t, const char *name) {
     return -1;
 }
 
+int mbl_catalogue_set(struct mbl_catalogue *c, enum mbl_side side, int64_t index, const char *feature, const char *text, double number,
+                      struct mbl_error *e) {
+    struct mbl_entities *s = &c->side[side];
+    for (size_t t = 0; t < s->trait_count; t++) {
+        if (strcmp(s->traits[t].name, feature)) continue;
+        if (s->traits[t].category ? !text : !isfinite(number))
+            return mbl_error_set(e, "%.100s: %s expected", feature, s->traits[t].category ? "a text, one of its categories," : "a number");
+        if (s->traits[t].category) s->codes[t][index] = same_category(&s->traits[t], text);
+        else s->numbers[(size_t)index * s->number_count + number_column(s, t)] = (float)number;
+        return 0;
+    }
+    return mbl_error_set(e, "the model's %ss have no feature \"%.100s\"", mbl_side_name(side), feature);
+}
+
 void mbl_catalogue_adopt(struct mbl_catalogue *c, enum mbl_side side, const struct mbl_catalogue *other, int32_t *map) {
     struct mbl_entities *s = &c->side[side];
     const struct mbl_entities *from = &other->side[side];

@@ -237,10 +237,10 @@ int mbl_net_backward(struct mbl_model *m, struct mbl_net *n, const struct mbl_ba
     for (size_t i = n->count; i-- > 0;) {
         const struct mbl_layer *l = &n->layers[i];
         struct mbk_tensor x = view(i ? n->layers[i - 1].after : b->x.data, rows, l->in, l->kind);
-        struct mbk_tensor dy = view(gradient, rows, l->out, l->kind), dx = view(n->gradients[i % 2], rows, l->in, l->kind);
+        struct mbk_tensor dy = view(gradient, rows, l->out, l->kind), dx = view(i ? n->gradients[i % 2] : n->input_gradient, rows, l->in, l->kind);
         if (l->dropout > 0 && mbk_dropout(m->k, l->dropout, b->seed, b->offset + ((uint64_t)i << 26), &dy, &dy))
             return mbl_kernel_failed(m->k, "dropout", e);
-        if (backward_layer(m, l, &x, &dy, i ? &dx : NULL, rows)) return mbl_kernel_failed(m->k, "backward", e);
+        if (backward_layer(m, l, &x, &dy, dx.data ? &dx : NULL, rows)) return mbl_kernel_failed(m->k, "backward", e);
         gradient = dx.data;
     }
     return 0;

@@ -28,6 +28,7 @@ struct mbl_net {
     bool training;
     void *block;                     /* the device memory of all batches' values */
     void *gradients[2];              /* of activations: a layer reads one and writes the other */
+    void *input_gradient;            /* where backward puts that of what came in; NULL: it isn't wanted */
 };
 
 /* Adds a layer behind the last; `name` is "layers.0", under which its parameters are declared. */

@@ -10,7 +10,8 @@
 #include <string.h>
 
 static const struct mbl_architecture *const architectures[] = {&mbl_mlp,  &mbl_cnn,   &mbl_bert,
-                                                            &mbl_gpt2, &mbl_llama, &mbl_matrix_factorization};
+                                                            &mbl_gpt2, &mbl_llama, &mbl_matrix_factorization,
+                                                            &mbl_two_towers};
 #define ARCHITECTURE_COUNT (sizeof architectures / sizeof *architectures)
 
 const struct mbl_architecture *mbl_architecture_find(const char *name) {

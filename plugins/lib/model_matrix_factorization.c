@@ -42,7 +42,7 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
     t->reserve = reserve_side;
     t->forward = look_up;
     t->backward = scatter;
-    if (mbl_pairing_configure(m, config, 1, 0, e) || mbl_config_int(m, config, "factors", 1, MBL_WIDEST, 64, &t->width, e) ||
+    if (mbl_pairing_configure(m, config, 1, e) || mbl_config_int(m, config, "factors", 1, MBL_WIDEST, 64, &t->width, e) ||
         mbl_config_flag(m, config, "bias", true, &biased, e) || mbl_config_float(m, config, "deviation", 1e-6, 10, 0.1, &deviation, e))
         return -1;
     for (enum mbl_side side = MBL_USERS; side < MBL_SIDES; side++) {
@@ -64,7 +64,7 @@ static void release(struct mbl_model *m) {
     mbl_towers_release(m);
 }
 
-static const char *const fields[] = {"factors", "bias", "loss", "negatives", "temperature", "log_q", "id_dropout", "deviation", NULL};
+static const char *const fields[] = {"factors", "bias", "loss", "negatives", "temperature", "log_q", "deviation", NULL};
 
 const struct mbl_architecture mbl_matrix_factorization = {.kind = "matrix_factorization",
                                                           .model_type = "mbuild-matrix-factorization",

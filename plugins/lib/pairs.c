@@ -1,5 +1,6 @@
 /* pairs.c: batches of users and items; see pairs.h. */
 #include "pairs.h"
+#include "recommend.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +15,6 @@ int mbl_pairs_open(struct mbl_pairs *p, struct mbl_model *m, const struct mbl_da
     if (d->schema.task != MBL_INTERACTIONS)
         return mbl_error_set(e, "a %s takes interactions: a dataset with user = \"column\" and item = \"column\"", m->architecture->kind);
     if (mbl_interactions_open(d, &p->x, e) || mbl_interactions_bind(&p->x, m->catalogue, e)) return -1;
-    if (m->problem == MBL_VALUES && !p->x.ratings) return mbl_error_set(e, "the model tells ratings; these data have none");
     const struct mbl_entities *items = &m->catalogue->side[MBL_ITEMS];
     for (int64_t i = 0; i < items->trained; i++) p->total += items->counts[i];
     return 0;
@@ -75,14 +75,16 @@ int mbl_pairs_reserve(struct mbl_pairs *p, struct mbl_model *m, int64_t rows, st
 
 struct chance {
     uint64_t key;
-    bool drops;
+    bool drops[MBL_SIDES];       /* where features are left when an id is gone */
     double rate;
 };
 
-static struct chance chance_of(const struct mbl_pairs *p, const struct mbl_model *m, bool training) {
+static struct chance chance_of(const struct mbl_pairs *p, struct mbl_model *m, bool training) {
     uint32_t words[4];
     mbk_philox(p->seed, (uint64_t)p->epoch, words);
-    return (struct chance){(uint64_t)words[0] << 32 | words[1], training && m->pairing.id_dropout > 0, m->pairing.id_dropout};
+    const bool *cold = mbl_towers_of(m)->cold;
+    training = training && m->pairing.id_dropout > 0;
+    return (struct chance){(uint64_t)words[0] << 32 | words[1], {training && cold[MBL_USERS], training && cold[MBL_ITEMS]}, m->pairing.id_dropout};
 }
 
 /* Four words for the j-th item of an interaction: j = 0 is the one that was taken. */
@@ -90,8 +92,8 @@ static void draw(const struct chance *c, int64_t row, int64_t j, uint32_t words[
     mbk_philox(c->key, (uint64_t)row << 16 | (uint64_t)j, words);
 }
 
-static bool dropped(const struct chance *c, uint32_t word) {
-    return c->drops && (double)word < c->rate * 4294967296.0;
+static bool dropped(const struct chance *c, enum mbl_side side, uint32_t word) {
+    return c->drops[side] && (double)word < c->rate * 4294967296.0;
 }
 
 /* -- a batch */
@@ -124,17 +126,17 @@ int mbl_pairs_batch(struct mbl_pairs *p, struct mbl_model *m, const int32_t *ord
     uint32_t words[4] = {0};
     for (int64_t r = 0; r < rows; r++) {
         int64_t row = order ? order[first + r] : first + r;
-        if (chance.drops) draw(&chance, row, 0, words);
+        if (chance.drops[MBL_USERS] || chance.drops[MBL_ITEMS]) draw(&chance, row, 0, words);
         user[r] = x->users[row];
         item[r] = x->items[row];
-        user_row[r] = user[r] < users_trained && !dropped(&chance, words[0]) ? user[r] + 1 : 0;
-        item_row[r] = item[r] < trained && !dropped(&chance, words[1]) ? item[r] + 1 : 0;
+        user_row[r] = user[r] < users_trained && !dropped(&chance, MBL_USERS, words[0]) ? user[r] + 1 : 0;
+        item_row[r] = item[r] < trained && !dropped(&chance, MBL_ITEMS, words[1]) ? item[r] + 1 : 0;
         for (int64_t j = 1; j <= m->pairing.negatives; j++) {
             draw(&chance, row, j, words);
             int32_t other = mbl_interactions_negative(x, user[r], trained, (uint64_t)words[0] << 32 | words[1]);
             if (other < 0) other = item[r]; /* the user took everything: the pair says nothing, and its gradients cancel */
             item[j * rows + r] = other;
-            item_row[j * rows + r] = other < trained && !dropped(&chance, words[2]) ? other + 1 : 0;
+            item_row[j * rows + r] = other < trained && !dropped(&chance, MBL_ITEMS, words[2]) ? other + 1 : 0;
         }
     }
     const int32_t *from[] = {user, user_row, item, item_row};

@@ -44,7 +44,7 @@ int mbl_pairing_problem(struct mbl_model *m, const struct mbl_json *config, stru
     return 0;
 }
 
-int mbl_pairing_configure(struct mbl_model *m, const struct mbl_json *config, double temperature, double id_dropout, struct mbl_error *e) {
+int mbl_pairing_configure(struct mbl_model *m, const struct mbl_json *config, double otherwise, struct mbl_error *e) {
     struct mbl_pairing *p = &m->pairing;
     struct mbl_towers *t = m->state;
     mbl_json_set(&m->arena, m->config, "loss", mbl_json_string(&m->arena, loss_names[p->loss]));
@@ -53,9 +53,8 @@ int mbl_pairing_configure(struct mbl_model *m, const struct mbl_json *config, do
     p->temperature = 1;
     if (m->quantized) return mbl_error_set(e, "a %s is float32: it isn't quantized", m->architecture->kind);
     if (p->loss == MBL_LOSS_BPR && mbl_config_int(m, config, "negatives", 1, MOST_NEGATIVES, 1, &p->negatives, e)) return -1;
-    if (p->loss != MBL_LOSS_MSE && mbl_config_float(m, config, "temperature", 1e-4, 1e4, temperature, &p->temperature, e)) return -1;
-    if (p->loss == MBL_LOSS_SOFTMAX && mbl_config_flag(m, config, "log_q", true, &p->log_q, e)) return -1;
-    return mbl_config_float(m, config, "id_dropout", 0, 0.95, id_dropout, &p->id_dropout, e);
+    if (p->loss != MBL_LOSS_MSE && mbl_config_float(m, config, "temperature", 1e-4, 1e4, otherwise, &p->temperature, e)) return -1;
+    return p->loss == MBL_LOSS_SOFTMAX ? mbl_config_flag(m, config, "log_q", true, &p->log_q, e) : 0;
 }
 
 size_t mbl_towers_table(struct mbl_model *m, enum mbl_side side, const char *name, int64_t width, float deviation) {
@@ -313,7 +312,7 @@ int mbl_towers_embed(struct mbl_model *m, enum mbl_side side, const int32_t *ind
     int64_t at_once = count < AT_ONCE ? count : AT_ONCE, trained = m->catalogue->side[side].trained;
     size_t bytes = (size_t)at_once * sizeof(int32_t);
     if (!count) return 0;
-    if (mbl_towers_reserve(m, at_once, false, e)) return -1;
+    if (m->architecture->reserve(m, at_once, false, e)) return -1;
     void *device = mbk_alloc(m->k, 2 * bytes);
     int32_t *rows = mbl_alloc(bytes);
     int status = device ? 0 : mbl_error_set(e, "no memory for %lld indices", (long long)at_once);

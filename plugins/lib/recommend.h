@@ -40,8 +40,8 @@ struct mbl_towers {
 };
 
 /* -- For the architectures. */
-/* loss, negatives, temperature, log_q, id_dropout. The two defaults are the architecture's. */
-int mbl_pairing_configure(struct mbl_model *m, const struct mbl_json *config, double temperature, double id_dropout, struct mbl_error *e);
+/* loss, negatives, temperature (`otherwise` if none is said), log_q. */
+int mbl_pairing_configure(struct mbl_model *m, const struct mbl_json *config, double otherwise, struct mbl_error *e);
 int mbl_config_flag(struct mbl_model *m, const struct mbl_json *config, const char *key, bool otherwise, bool *out, struct mbl_error *e);
 /* A table [trained + 1, width] of what is learned of each user or item; row 0 starts at 0. */
 size_t mbl_towers_table(struct mbl_model *m, enum mbl_side side, const char *name, int64_t width, float deviation);

@@ -8,7 +8,7 @@
 
 #include "precision.h"
 
-static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "gpt2", "llama", "matrix_factorization", NULL};
+static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "gpt2", "llama", "matrix_factorization", "two_towers", NULL};
 static const char *const mbl_pair_losses[] = {"mse", "bpr", "softmax", NULL};
 static const char *const mbl_activations[] = {"relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", NULL};
 static const char *const mbl_optimizers[] = {"sgd", "adam", "adamw", NULL};
@@ -73,8 +73,11 @@ static const struct mb_param mbl_model_params[] = {
     {.name = "temperature", .type = MB_FLOAT, .least = 1e-4, .most = 1e4,
      .help = "bpr, softmax: scores are divided by it; matrix_factorization 1, two_towers 0.1 if not said"},
     {.name = "log_q", .type = MB_BOOL, .help = "softmax: scores less the log of how frequent the item is; true if not said"},
+    {.name = "embedding", .type = MB_INT, .least = 1, .most = 65536,
+     .help = "two_towers: width of what is learned of an id and of each category, before the layers; 64 if not said"},
+    {.name = "normalize", .type = MB_BOOL, .help = "two_towers: vectors have length 1; true if not said"},
     {.name = "id_dropout", .type = MB_FLOAT, .least = 0, .most = 0.95,
-     .help = "share of ids that training takes for unknown; two_towers with features 0.1, otherwise 0 if not said"},
+     .help = "two_towers: share of ids that training takes for unknown, where there are features; 0.1 if not said"},
     {.name = "deviation", .type = MB_FLOAT, .least = 1e-6, .most = 10, .help = "matrix_factorization: of starting vectors; 0.1 if not said"},
     {.name = "tie_word_embeddings", .type = MB_BOOL, .help = "llama: the head's weights are the embedding's"},
     {0}};
@@ -117,7 +120,7 @@ static const struct mb_param mbl_early_stop_params[] = {
 
 #define MBL_MODEL_PARAM                                                                                                                   \
     {.name = "model", .type = MB_TABLE, .flags = MB_REQUIRED, .fields = mbl_model_params,                                                 \
-     .help = "what to train: mlp { … }, cnn { … }, encoder { … }, decoder { … }, matrix_factorization { … }"}
+     .help = "what to train: mlp { … }, cnn { … }, encoder { … }, decoder { … }, matrix_factorization { … }, two_towers { … }"}
 
 #define MBL_TOKENIZER_PARAM                                                                                                               \
     {.name = "tokenizer", .type = MB_TABLE, .deflt = "{}", .fields = mbl_tokenizer_params,                                                \

@@ -8,8 +8,6 @@
 
 #include "lib/precision.h"
 
-#include <mbuild/plugin.h>
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -231,10 +229,16 @@ static int predict(const struct mb_host *host, struct mb_run *run, struct answer
     const char *data = host->input_path(run, "data", 0), *ids = host->input_path(run, "ids", 0);
     const char *to = host->output_path(run, "outputs", 0), *name = host->output_name(run, "outputs", 0);
     int64_t batch = host->param_int(run, "batch");
-    if (!data == !ids) return mbl_error_set(e, "either data or ids expected: what is the model to answer to?");
     if (mbl_model_load_on(host->device(run), host->cpus(run), host->input_path(run, "model", 0), &a->k, &a->model, e) ||
         (mbl_precision_is_narrow(host, run) && mbl_model_narrow(a->model, false, e)))
         return -1;
+    if (a->model->problem == MBL_RANKING && (data || ids)) {
+        enum predict_form form = ends(name, ".json") ? PREDICT_JSON : ends(name, ".jsonl") ? PREDICT_LINES : PREDICT_TENSORS;
+        int status = predict_lists(host, run, a, form, to, e);
+        host->metric(run, "rows", (double)a->rows);
+        return status;
+    }
+    if (!data == !ids) return mbl_error_set(e, "either data or ids expected: what is the model to answer to?");
     if (data) {
         const enum mbl_problem problem = a->model->problem;
         if (problem == MBL_TOKEN_CLASSES && !ends(name, ".jsonl"))
@@ -267,12 +271,19 @@ static const struct mb_role roles[] = {
     {.name = "model", .flags = MB_INPUT | MB_FOLDER, .kind = "model", .help = "the model that answers"},
     {.name = "data", .flags = MB_INPUT | MB_OPTIONAL, .kind = "dataset", .help = "rows to answer to"},
     {.name = "ids", .flags = MB_INPUT | MB_OPTIONAL,
-     .help = "or rows of tokens: JSON { \"ids\": [[…], …], \"types\" } or safetensors with ids, types, lengths"},
+     .help = "or rows of tokens: JSON { \"ids\": [[…], …], \"types\" } or safetensors with ids, types, lengths; recommenders: JSON "
+             "{ \"users\": [\"u1\", { \"id\": \"u9\", \"features\": { … } }] }, beside data or alone"},
     {.name = "outputs", .flags = MB_OUTPUT, .help = "the answers; numbers as JSON if its name ends in .json, what they mean, a line a row, if in .jsonl, else safetensors"},
     {0}};
 
+static const char *const unknowns[] = {"popular", "fail", NULL};
+
 static const struct mb_param params[] = {
     {.name = "batch", .type = MB_INT, .deflt = "32", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows at a time"},
+    {.name = "k", .type = MB_INT, .deflt = "10", .least = 1, .most = 100000, .unit = "items", .help = "recommenders: items for each user"},
+    {.name = "exclude_seen", .type = MB_BOOL, .deflt = "true", .help = "recommenders: leave out what a user is known, by the data, to have taken"},
+    {.name = "unknown", .type = MB_ENUM, .choices = unknowns, .deflt = "\"popular\"",
+     .help = "recommenders: a user whom the model can't tell anything of gets the most popular items, or fails the step"},
     MBL_PRECISION_PARAM,
     {0}};
 
