@@ -73,6 +73,12 @@ struct mbk_backend {
     int (*vary)(struct mbk *k);                  /* k->varying is new; without this entry it has gone into the arguments that arrive */
     void (*graph_free)(struct mbk *k, void *graph);
 
+    /* -- Several streams of this backend, 2 or more. Messages are streams[0]'s. NULL where there can be but one. */
+    int (*count)(void);                          /* devices; NULL: 1 */
+    int (*comm_open)(struct mbk *const *streams, int count, void **comm);
+    int (*all_reduce)(struct mbk *const *streams, int count, void *comm, const struct mbk_tensor *parts); /* alike, and not empty */
+    void (*comm_close)(struct mbk *const *streams, int count, void *comm);
+
     /* -- Products. */
     int (*gemm)(struct mbk *k, const struct mbk_gemm *g);
     int (*linear_int8)(struct mbk *k, const struct mbk_tensor *x, const struct mbk_tensor *x_scales, const struct mbk_tensor *w,

@@ -77,6 +77,14 @@ int mbk_available(const char *device)
     return backend && backend->available(index);
 }
 
+int mbk_device_count(const char *kind)
+{
+    char message[8];
+    int index;
+    const struct mbk_backend *backend = find_backend(kind, &index, message, sizeof message);
+    return !backend ? 0 : backend->count ? backend->count() : 1;
+}
+
 /* -- Streams. */
 
 int mbk_open(const char *device, const struct mbk_options *options, struct mbk **out, char *message, size_t message_size)

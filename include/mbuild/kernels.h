@@ -71,6 +71,17 @@ int mbk_available(const char *device);                 /* 1 if mbk_open would pr
 int mbk_supports(const struct mbk *k, enum mbk_type type); /* whether products take it as it is: fp8 is for Hopper */
 int mbk_sync(struct mbk *k);
 
+/* -- Several streams of one kind, each on a device of its own, that share the work of one thread. */
+struct mbk_comm;
+/* 1 or more streams, which must outlive it. On CUDA by NCCL. On failure returns -1 and fills `message`. */
+int mbk_comm_open(struct mbk *const *streams, int count, struct mbk_comm **out, char *message, size_t message_size);
+void mbk_comm_close(struct mbk_comm *c); /* NULL is fine */
+/* parts[i], float and all alike, is on stream i: each becomes the sum of all, with the same bits on all streams, and the same again for the
+ * same devices; the CPU adds them in the order of the streams. In the order of each stream; it can't be recorded. A message is the first
+ * stream's. */
+int mbk_all_reduce(struct mbk_comm *c, const struct mbk_tensor *parts);
+int mbk_device_count(const char *kind);                /* of "cpu": 1; of "cuda": those that the process sees, 0 without the backend */
+
 /* -- Memory of the device, aligned to 256 bytes. Allocation is for set-up, not for loops. */
 void *mbk_alloc(struct mbk *k, size_t bytes);          /* zeroed; NULL if there is none */
 void mbk_free(struct mbk *k, void *p);

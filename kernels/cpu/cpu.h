@@ -142,7 +142,8 @@ enum { CPU_PIECE = 1024 };
     OP(layernorm) OP(layernorm_backward) OP(rmsnorm) OP(rmsnorm_backward) OP(top_k) \
     OP(embedding) OP(embedding_backward) OP(rope) OP(attend) OP(attend_backward) OP(sample) \
     OP(bpr) OP(private_sum) OP(quantize_groups) OP(dequantize_groups) OP(quantize_blocks) OP(dequantize_blocks) \
-    OP(adam) OP(sgd) OP(gradient_norm) OP(zero_gradients)
+    OP(adam) OP(sgd) OP(gradient_norm) OP(zero_gradients) \
+    OP(comm_open) OP(all_reduce) OP(comm_close)
 
 #define CPU_DECLARE(name) __typeof__(*((struct mbk_backend *)0)->name) cpu_##name;
 CPU_OPERATIONS(CPU_DECLARE)

@@ -159,6 +159,15 @@ static int available(int index)
     return major * 10 >= GPU_LEAST_ARCH;
 }
 
+static int count_gpus(void)
+{
+    int count = 0;
+    if (cudaGetDeviceCount(&count) == cudaSuccess)
+        return count;
+    (void)cudaGetLastError();
+    return 0;
+}
+
 static int open_staging(struct mbk *k, struct gpu_staging *s)
 {
     if (gpu_check(k, "open", cudaMallocHost((void **)&s->memory, (size_t)GPU_SEGMENTS * GPU_SEGMENT)))
@@ -476,6 +485,7 @@ const struct mbk_backend *mbk_cuda_backend(void)
         .available = available, .open = open_gpu, .close = close_gpu, .supports = supports, .sync = sync_gpu,
         .alloc = alloc_gpu, .free = free_gpu, .write = write_gpu, .read = read_gpu, .copy = copy_gpu, .zero = zero_gpu,
         .capture_begin = capture_begin, .capture_end = capture_end, .replay = replay, .vary = vary, .graph_free = graph_free,
+        .count = count_gpus,
         GPU_OPERATIONS(GPU_ENTRY)
     };
     return &table;

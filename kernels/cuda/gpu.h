@@ -166,7 +166,8 @@ int gpu_conv_backward_by_product(struct mbk *k, const struct mbk_window *w, cons
     OP(embedding) OP(embedding_backward) OP(rope) OP(attend) OP(attend_backward) OP(sample) \
     OP(adam) OP(sgd) OP(gradient_norm) OP(zero_gradients) OP(private_sum) \
     OP(quantize_rows) OP(quantize) OP(dequantize_rows) OP(quantize_groups) OP(dequantize_groups) \
-    OP(quantize_blocks) OP(dequantize_blocks)
+    OP(quantize_blocks) OP(dequantize_blocks) \
+    OP(comm_open) OP(all_reduce) OP(comm_close)
 
 #define GPU_DECLARE(name) __typeof__(*((struct mbk_backend *)0)->name) gpu_##name;
 GPU_OPERATIONS(GPU_DECLARE)
