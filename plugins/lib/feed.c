@@ -120,8 +120,22 @@ static void release_batch(struct mbl_feed *f) {
     f->room = 0;
 }
 
+void mbl_feed_share(const struct mbl_feed *from, struct mbl_model *m, struct mbl_feed *out) {
+    *out = *from;
+    memset(out->batch, 0, sizeof out->batch);
+    out->x = (struct mbk_tensor){0};
+    out->staging = NULL;
+    out->room = 0;
+    out->model = m;
+    out->shared = true;
+}
+
 void mbl_feed_close(struct mbl_feed *f) {
     release_batch(f);
+    if (f->shared) {
+        memset(f, 0, sizeof *f);
+        return;
+    }
     if (f->model) mbl_pairs_close(&f->pairs, f->model->k);
     if (f->x.data) mbk_free(f->model->k, f->x.data);
     free(f->targets);

@@ -18,6 +18,7 @@ struct mbl_feed {
     int32_t *staging;            /* … and on the host */
     int64_t room;                /* rows of a batch */
     struct mbl_model *model;
+    bool shared;                 /* the rows are another feed's */
     bool unlabelled;             /* labels, if there are any, are of no interest. Set between open with m NULL and bind */
 };
 
@@ -29,6 +30,9 @@ MBL_EXPORT int mbl_feed_bind(struct mbl_feed *f, struct mbl_model *m, struct mbl
 /* Moves features to the model's device. */
 MBL_EXPORT int mbl_feed_upload(struct mbl_feed *f, struct mbl_error *e);
 MBL_EXPORT void mbl_feed_close(struct mbl_feed *f); /* all zero is fine */
+/* The same rows for a copy of the model on another stream: batches of tokens get room of their own there, features come from elsewhere. `from`
+ * outlives it. */
+void mbl_feed_share(const struct mbl_feed *from, struct mbl_model *m, struct mbl_feed *out);
 
 /* Makes room for batches of tokens or pairs of up to `rows` rows. */
 MBL_EXPORT int mbl_feed_reserve(struct mbl_feed *f, int64_t rows, struct mbl_error *e);

@@ -85,6 +85,7 @@ static int open_parameters(struct mbl_trainer *t, struct mbl_error *e) {
     return 0;
 }
 
+/* Those on the device. */
 static int open_arrays(struct mbl_trainer *t, struct mbl_error *e) {
     int64_t n = t->train->rows, all = t->capacity, width = t->model->outputs, features = (int64_t)t->model->schema.features;
     int64_t piece = t->per_token ? t->piece_rows * t->train->tokens.longest : t->piece_rows;
@@ -118,8 +119,14 @@ static int open_arrays(struct mbl_trainer *t, struct mbl_error *e) {
         one.shape[0] = i == MBL_LABELS || i == MBL_LOSSES || i == MBL_PREDICTIONS ? piece : t->piece_rows;
         if (one.data && device_tensor(t, &t->fixed[i], one, e)) return -1;
     }
+    return 0;
+}
+
+static int open_host(struct mbl_trainer *t, struct mbl_error *e) {
+    int64_t n = t->train->rows, all = t->capacity, width = t->model->outputs, features = (int64_t)t->model->schema.features;
+    bool features_only = t->model->architecture->takes == MBL_TAKES_FEATURES, ranks = t->model->problem == MBL_RANKING;
     if (t->options.balanced) balance_classes(t);
-    int64_t staged = t->per_token ? 0 : ranks ? piece : !features_only ? n * width : n * (features > width ? features : width);
+    int64_t staged = t->per_token ? 0 : ranks ? t->piece_rows : !features_only ? n * width : n * (features > width ? features : width);
     const struct {
         void *to;
         int64_t count;
@@ -133,11 +140,12 @@ static int open_arrays(struct mbl_trainer *t, struct mbl_error *e) {
     return 0;
 }
 
-/* Cuts an epoch into steps of `batch` rows, and these into pieces; which rows they are is for mbl_trainer_begin_epoch to say. */
+/* Cuts an epoch into steps of `batch` rows, and these into pieces, as many for each device; which rows they are is for
+ * mbl_trainer_begin_epoch to say. */
 static void cut_pieces(struct mbl_trainer *t) {
-    int64_t n = t->train->rows, batch = t->options.batch;
+    int64_t n = t->train->rows, batch = t->options.batch, pieces = t->options.accumulate * (1 + t->stream_count);
     t->steps_per_epoch = (n + batch - 1) / batch;
-    t->piece_rows = (batch + t->options.accumulate - 1) / t->options.accumulate;
+    t->piece_rows = (batch + pieces - 1) / pieces;
     t->pieces_per_step = (batch + t->piece_rows - 1) / t->piece_rows;
     t->pieces = mbl_alloc((size_t)(t->steps_per_epoch * t->pieces_per_step) * sizeof *t->pieces);
     for (int64_t step = 0; step < n; step += batch)
@@ -155,6 +163,13 @@ static int set_precision(struct mbl_trainer *t, struct mbl_error *e) {
     return mbl_model_narrow(t->model, true, e);
 }
 
+static int open_member(struct mbl_trainer *t, struct mbl_error *e) {
+    t->records = mbk_records(t->model->k);
+    if (set_precision(t, e) || open_parameters(t, e) || open_arrays(t, e) || mbl_feed_reserve(t->train, t->piece_rows, e)) return -1;
+    if (t->teacher_model && mbl_model_reserve(t->teacher_model, t->piece_rows, t->train->tokens.longest, false, e)) return -1;
+    return mbl_model_reserve(t->model, t->piece_rows, t->train->tokens.longest, true, e);
+}
+
 int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e) {
     int64_t n = t->train->rows;
     if (n > INT32_MAX) return mbl_error_set(e, "%lld rows: at most %d fit", (long long)n, INT32_MAX);
@@ -162,16 +177,17 @@ int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e) {
     if (t->options.accumulate < 1) t->options.accumulate = 1;
     t->per_token = mbl_problem_per_token(t->model->problem);
     t->capacity = t->per_token ? n * t->train->tokens.longest : n;
-    t->records = mbk_records(t->model->k);
     cut_pieces(t);
-    if (set_precision(t, e) || open_parameters(t, e) || open_arrays(t, e) || mbl_feed_reserve(t->train, t->piece_rows, e)) return -1;
-    if (t->teacher_model && mbl_model_reserve(t->teacher_model, t->piece_rows, t->train->tokens.longest, false, e)) return -1;
-    return mbl_model_reserve(t->model, t->piece_rows, t->train->tokens.longest, true, e);
+    if (mbl_group_create(t, e) || open_host(t, e)) return -1;
+    for (int i = 0; i <= t->stream_count; i++)
+        if (open_member(mbl_trainer_member(t, i), e)) return -1;
+    return 0;
 }
 
 void mbl_trainer_close(struct mbl_trainer *t) {
     if (!t->model) return;
     struct mbk *k = t->model->k;
+    mbl_group_close(t);
     mbl_trainer_forget(t);
     (void)mbk_vary(k, NULL);
     void *device[] = {t->moments, t->kept, t->doutputs.data, t->mixed.data, t->spare.data, t->norm.data, t->clip_scale.data, t->judged.data};

@@ -83,6 +83,8 @@ struct mbl_recording {
     void *graph;                 /* NULL: done by calls once, so that the memory and the plans that it takes are there */
 };
 
+/* One that has `streams` leads: on each of them is another one, with a copy of the model and of all that lies on a device, which does its share
+ * of every step's pieces. Order, counters and figures are the leader's alone. See train_group.c. */
 struct mbl_trainer {
     struct mbl_model *model;
     struct mbl_feed *train;
@@ -90,6 +92,11 @@ struct mbl_trainer {
     const float *teacher;        /* host, [rows, outputs]: its logits, or values standardized as the targets are; NULL: no distillation … */
     struct mbl_model *teacher_model; /* … or, of models that answer to each token, the teacher itself, on the same stream: asked anew for
                                         each piece, since all its answers would fit nowhere */
+    struct mbk *const *streams;  /* of further devices, of the model's kind; they outlive the trainer */
+    int stream_count;
+    struct mbl_trainer *others;  /* one a stream */
+    struct mbk_comm *comm;       /* of all, with `others` */
+    struct mbk_tensor *gradients; /* the leader's list of all gradients, a block a device */
     struct mbk_parameter *parameters;
     int parameter_count;
     int64_t steps_per_epoch;
@@ -102,6 +109,7 @@ struct mbl_trainer {
     double best;                 /* of what is watched; the weights then are in `kept` */
     int64_t best_epoch, waited;
     bool has_best;
+    int64_t gathered;            /* rows of this epoch whose losses and predictions the leader has, whoever made them */
     /* device memory */
     void *moments, *kept;        /* first and second moments, 2 × model->block_bytes; the best weights, NULL without early_stop */
     struct mbk_tensor arrays[MBL_ARRAYS];                             /* of all rows; losses and predictions as steps fill them */
@@ -121,7 +129,7 @@ struct mbl_trainer {
     struct mbl_error unrecorded; /* why nothing is recorded any more; "": nothing went wrong */
 };
 
-/* `t->model` has memory and starting weights, `t->train` is bound to it; options and teacher are set. Makes the model and `teacher_model`
+/* `t->model` has memory and starting weights, `t->train` is bound to it; options, teacher and streams are set. Makes the model and `teacher_model`
  * compute in options.precision. */
 MBL_EXPORT int mbl_trainer_open(struct mbl_trainer *t, struct mbl_error *e);
 MBL_EXPORT void mbl_trainer_close(struct mbl_trainer *t);
@@ -134,6 +142,17 @@ MBL_EXPORT int mbl_trainer_validate(struct mbl_trainer *t, struct mbl_feed *f, s
 int mbl_trainer_validate_pairs(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e); /* the same for MBL_RANKING */
 MBL_EXPORT int mbl_trainer_keep_best(struct mbl_trainer *t, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_restore_best(struct mbl_trainer *t, struct mbl_error *e);
+
+/* The leader is 0, the others follow. */
+static inline struct mbl_trainer *mbl_trainer_member(struct mbl_trainer *t, int rank) {
+    return rank ? &t->others[rank - 1] : t;
+}
+/* The others, with models that have the leader's weights; what lies on their devices beside is still to be opened. */
+int mbl_group_create(struct mbl_trainer *t, struct mbl_error *e);
+void mbl_group_close(struct mbl_trainer *t);
+int mbl_group_sum(struct mbl_trainer *t, struct mbl_error *e);    /* all gradients become the sum of all */
+int mbl_group_gather(struct mbl_trainer *t, struct mbl_error *e); /* the leader gets the others' losses and predictions of this epoch */
+int mbl_group_spread(struct mbl_trainer *t, struct mbl_error *e); /* the others get the leader's weights and moments */
 
 /* Does a piece's work by work(context), or by replaying what that did for a piece of the same shape. */
 int mbl_trainer_work(struct mbl_trainer *t, const struct mbl_shape *shape, int (*work)(void *context, struct mbl_error *e), void *context,

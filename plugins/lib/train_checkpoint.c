@@ -60,6 +60,7 @@ int mbl_checkpoint_write(struct mbl_trainer *t, const char *folder, const char *
     struct part parts[PARTS];
     char hex[MBL_SHA256_HEX + 1];
     int status = -1;
+    if (mbl_group_gather(t, e)) return -1;
     list_parts(t, parts);
     for (int i = 0; i < PARTS; i++) {
         void *data;
@@ -122,7 +123,7 @@ int mbl_checkpoint_read(struct mbl_trainer *t, const char *folder, struct mbl_bu
             status = mbl_kernel_failed(t->model->k, "a checkpoint", why);
             goto done;
         }
-    if (mbl_model_refresh(t->model, why)) {
+    if (mbl_model_refresh(t->model, why) || mbl_group_spread(t, why)) {
         status = -1;
         goto done;
     }

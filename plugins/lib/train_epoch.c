@@ -7,35 +7,46 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of `width` numbers in the epoch's order, to the device. */
-static int arrange(struct mbl_trainer *t, const float *from, size_t width, const struct mbk_tensor *to) {
-    for (int64_t i = 0; i < t->train->rows; i++)
-        memcpy(t->staging + (size_t)i * width, from + (size_t)t->host_order[i] * width, width * sizeof *from);
-    return mbk_write(t->model->k, to->data, t->staging, mbk_bytes(to));
+/* The first `bytes` of an array of all rows, to the device, or to all of them. */
+static int bring(struct mbl_trainer *t, enum mbl_array array, const void *from, size_t bytes, struct mbl_error *e) {
+    for (int i = 0; i <= t->stream_count; i++) {
+        const struct mbl_trainer *m = mbl_trainer_member(t, i);
+        if (mbk_write(m->model->k, m->arrays[array].data, from, bytes)) return mbl_kernel_failed(m->model->k, "an epoch's rows", e);
+    }
+    return 0;
 }
 
-static int arrange_features(struct mbl_trainer *t) {
+static int bring_staged(struct mbl_trainer *t, enum mbl_array array, struct mbl_error *e) {
+    return bring(t, array, t->staging, mbk_bytes(&t->arrays[array]), e);
+}
+
+/* Rows of `width` numbers in the epoch's order. */
+static int arrange(struct mbl_trainer *t, const float *from, size_t width, enum mbl_array array, struct mbl_error *e) {
+    for (int64_t i = 0; i < t->train->rows; i++)
+        memcpy(t->staging + (size_t)i * width, from + (size_t)t->host_order[i] * width, width * sizeof *from);
+    return bring_staged(t, array, e);
+}
+
+static int arrange_features(struct mbl_trainer *t, struct mbl_error *e) {
     const struct mbl_train_options *o = &t->options;
     const struct mbl_schema *s = &t->model->schema;
     size_t width = s->features;
-    const struct mbk_tensor *x = &t->arrays[MBL_X];
-    if (!o->shift && !o->mirror) return arrange(t, t->train->scaled, width, x);
+    if (!o->shift && !o->mirror) return arrange(t, t->train->scaled, width, MBL_X, e);
     for (int64_t i = 0; i < t->train->rows; i++) {
         int64_t row = t->host_order[i];
         mbl_augment_row(o, s, t->epoch, row, t->train->data.features + (size_t)row * width, t->staging + (size_t)i * width);
     }
-    return mbk_write(t->model->k, x->data, t->staging, mbk_bytes(x));
+    return bring_staged(t, MBL_X, e);
 }
 
-static int arrange_weights(struct mbl_trainer *t) {
-    const struct mbk_tensor *weights = &t->arrays[MBL_WEIGHTS], *row_weights = &t->arrays[MBL_ROW_WEIGHTS];
+static int arrange_weights(struct mbl_trainer *t, struct mbl_error *e) {
     size_t width = (size_t)t->model->outputs;
     int64_t n = t->train->rows;
     for (int64_t i = 0; i < n; i++)
         for (size_t c = 0; c < width; c++) t->staging[(size_t)i * width + c] = t->class_weights[t->host_labels[i]];
-    if (mbk_write(t->model->k, weights->data, t->staging, mbk_bytes(weights))) return -1;
+    if (bring_staged(t, MBL_WEIGHTS, e)) return -1;
     for (int64_t i = 0; i < n; i++) t->staging[i] = t->class_weights[t->host_labels[i]];
-    return mbk_write(t->model->k, row_weights->data, t->staging, mbk_bytes(row_weights));
+    return bring_staged(t, MBL_ROW_WEIGHTS, e);
 }
 
 /* Rows of about the same length side by side, but only where that spares padding. */
@@ -43,6 +54,10 @@ static void arrange_tokens(struct mbl_trainer *t) {
     struct mbl_tokens *x = &t->train->tokens;
     x->seed = mbl_seed_for(t->options.seed, MBL_FOR_MASKS);
     x->epoch = t->epoch;
+    for (int i = 0; i < t->stream_count; i++) {
+        t->others[i].train->tokens.seed = x->seed;
+        t->others[i].train->tokens.epoch = x->epoch;
+    }
     if (!t->per_token) mbl_tokens_bucket(x, mbl_seed_for(t->options.seed, MBL_FOR_BUCKETS), t->epoch, t->options.batch, t->host_order);
 }
 
@@ -61,9 +76,7 @@ static void arrange_pieces(struct mbl_trainer *t) {
 }
 
 int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e) {
-    struct mbk *k = t->model->k;
     const struct mbl_feed *f = t->train;
-    const struct mbk_tensor *labels = &t->arrays[MBL_LABELS], *targets = &t->arrays[MBL_TARGETS];
     bool tokens = t->model->architecture->takes == MBL_TAKES_TOKENS, features = t->model->architecture->takes == MBL_TAKES_FEATURES;
     bool ranks = t->model->problem == MBL_RANKING;
     mbl_shuffle(t->options.seed, t->epoch, f->rows, t->host_order);
@@ -76,10 +89,12 @@ int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e) {
         t->host_labels[i] = f->data.labels ? f->data.labels[r] : ranks ? mbl_pairs_label(t->model, i % t->options.batch % t->piece_rows) : 0;
         t->host_targets[i] = f->targets ? f->targets[r] : (float)t->host_labels[i];
     }
-    if (mbk_write(k, labels->data, t->host_labels, (size_t)t->used * sizeof *t->host_labels) ||
-        (!t->per_token && mbk_write(k, targets->data, t->host_targets, mbk_bytes(targets))) || (features && arrange_features(t)) ||
-        (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, &t->arrays[MBL_SOFT])) || (t->options.balanced && arrange_weights(t)))
-        return mbl_kernel_failed(k, "an epoch's rows", e);
+    t->gathered = t->position;
+    if (bring(t, MBL_LABELS, t->host_labels, (size_t)t->used * sizeof *t->host_labels, e) ||
+        (!t->per_token && bring(t, MBL_TARGETS, t->host_targets, mbk_bytes(&t->arrays[MBL_TARGETS]), e)) ||
+        (features && arrange_features(t, e)) || (t->teacher && arrange(t, t->teacher, (size_t)t->model->outputs, MBL_SOFT, e)) ||
+        (t->options.balanced && arrange_weights(t, e)))
+        return -1;
     return 0;
 }
 
@@ -101,6 +116,7 @@ static void judge(const struct mbl_trainer *t, struct mbl_epoch *out) {
 int mbl_trainer_end_epoch(struct mbl_trainer *t, struct mbl_epoch *out, struct mbl_error *e) {
     struct mbk *k = t->model->k;
     const struct mbk_tensor *losses = &t->arrays[MBL_LOSSES], *predictions = &t->arrays[MBL_PREDICTIONS];
+    if (mbl_group_gather(t, e)) return -1;
     if (mbk_read(k, t->host_losses, losses->data, mbk_bytes(losses)) ||
         mbk_read(k, t->host_predictions, predictions->data, mbk_bytes(predictions)))
         return mbl_kernel_failed(k, "an epoch's losses", e);

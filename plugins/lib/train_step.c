@@ -13,6 +13,7 @@ static struct mbk_tensor shaped(const struct mbk_tensor *t, int64_t rows, int64_
 /* One piece: its entries of the epoch's arrays, or copies of them, and what goes into the model. Work that is recorded must not look at
  * `piece`, which is all that differs between pieces of one shape. */
 struct work {
+    const struct mbl_trainer *leader; /* who has the rows' order */
     struct mbl_trainer *trainer;
     const struct mbl_piece *piece;
     struct mbl_shape shape;
@@ -157,7 +158,7 @@ static int open_work(struct work *w, struct mbl_error *e) {
     if (t->spare.data) w->spare = mbk_rows(&t->spare, 0, p->rows);
     w->batch = (struct mbl_batch){.training = true, .seed = mbl_seed_for(t->options.seed, MBL_FOR_DROPOUT), .x = w->of[MBL_X]};
     if (t->model->architecture->takes == MBL_TAKES_FEATURES) return 0;
-    return mbl_feed_batch(t->train, t->host_order, p->first, p->rows, &w->batch, e);
+    return mbl_feed_batch(t->train, w->leader->host_order, p->first, p->rows, &w->batch, e);
 }
 
 static int close_work(const struct work *w, struct mbl_error *e) {
@@ -169,22 +170,40 @@ static int close_work(const struct work *w, struct mbl_error *e) {
                                                                                                         : 0;
 }
 
+/* A member's pieces among first … end - 1: each in its turn, so that as many as there can be are done at the same time. */
+static int do_pieces(struct mbl_trainer *t, int rank, int64_t first, int64_t end, struct mbk_varying v, struct mbl_error *e) {
+    struct mbl_trainer *m = mbl_trainer_member(t, rank);
+    int64_t ranks = t->stream_count + 1, own = first + rank;
+    for (int64_t i = own; i < end; i += ranks) {
+        const struct mbl_piece *p = &t->pieces[i];
+        struct work w = {.leader = t, .trainer = m, .piece = p, .shape = {.rows = p->rows, .width = p->width, .opens = i == own}};
+        w.shape.closes = ranks == 1 && i == end - 1;
+        v.offset = ((uint64_t)t->step * (uint64_t)t->pieces_per_step + (uint64_t)(i - first)) * MBL_DROPOUT_STRIDE;
+        if (mbk_vary(m->model->k, &v)) return mbl_kernel_failed(m->model->k, "a step's numbers", e);
+        if (open_work(&w, e) || mbl_trainer_work(m, &w.shape, run_piece, &w, e) || close_work(&w, e)) return -1;
+    }
+    if (own < end) return 0;
+    /* None was left of a short batch: it adds nothing, and updates as the others do. */
+    if (mbk_vary(m->model->k, &v) || mbk_zero_gradients(m->model->k, m->parameters, m->parameter_count))
+        return mbl_kernel_failed(m->model->k, "gradients", e);
+    return 0;
+}
+
 int mbl_trainer_step(struct mbl_trainer *t, struct mbl_error *e) {
-    struct mbk *k = t->model->k;
     int64_t first = t->position / t->options.batch * t->pieces_per_step, end = first + t->pieces_per_step, counted = 0, rows = 0;
     if (end > t->piece_count) end = t->piece_count;
     for (int64_t i = first; i < end; i++) {
         counted += t->pieces[i].counted;
         rows += t->pieces[i].rows;
     }
-    struct mbk_varying v = {.step = t->step, .lr = (float)mbl_learning_rate(&t->options, t->step, t->steps_per_epoch),
-                            .scale = 1 / (float)(counted ? counted : 1)}; /* by chance nothing of a batch is masked */
-    for (int64_t i = first; i < end; i++) {
-        const struct mbl_piece *p = &t->pieces[i];
-        struct work w = {.trainer = t, .piece = p, .shape = {.rows = p->rows, .width = p->width, .opens = i == first, .closes = i == end - 1}};
-        v.offset = ((uint64_t)t->step * (uint64_t)t->pieces_per_step + (uint64_t)(i - first)) * MBL_DROPOUT_STRIDE;
-        if (mbk_vary(k, &v)) return mbl_kernel_failed(k, "a step's numbers", e);
-        if (open_work(&w, e) || mbl_trainer_work(t, &w.shape, run_piece, &w, e) || close_work(&w, e)) return -1;
+    const struct mbk_varying v = {.step = t->step, .lr = (float)mbl_learning_rate(&t->options, t->step, t->steps_per_epoch),
+                                  .scale = 1 / (float)(counted ? counted : 1)}; /* by chance nothing of a batch is masked */
+    for (int rank = 0; rank <= t->stream_count; rank++)
+        if (do_pieces(t, rank, first, end, v, e)) return -1;
+    if (t->stream_count && mbl_group_sum(t, e)) return -1;
+    for (int rank = 0; t->stream_count && rank <= t->stream_count; rank++) {
+        struct mbl_trainer *m = mbl_trainer_member(t, rank);
+        if (optimize(m)) return mbl_kernel_failed(m->model->k, "optimizer", e);
     }
     t->position += rows;
     t->step++;

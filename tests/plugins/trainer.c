@@ -12,30 +12,40 @@
 static struct mbl_error error;
 static const struct small data = {.rows = ROWS, .features = FEATURES, .classes = CLASSES, .seed = 11, .noise = 1.5};
 
-/* A trainer on small data, with a teacher's answers or NULL; everything stays open until the test's process ends. */
-static struct mbl_trainer *open_on(const char *device, const struct small *small, const char *shape, const struct mbl_train_options *o, const float *teacher) {
+static struct mbk *open_device(const char *kind, int index) {
+    char device[32];
+    struct mbk *k;
+    snprintf(device, sizeof device, index ? "%s:%d" : "%s", kind, index);
+    if (mbk_open(device, &(struct mbk_options){.threads = 1}, &k, error.text, sizeof error.text)) FAIL("%s", error.text);
+    return kept(k);
+}
+
+/* A trainer on small data, on so many devices of a kind (the CPU counts as any number), with a teacher's answers or NULL; everything stays open
+ * until the test's process ends. */
+static struct mbl_trainer *open_on(const char *kind, int devices, const struct small *small, const char *shape, const struct mbl_train_options *o, const float *teacher) {
     static struct mbl_arena arena;
     struct mbl_trainer *t = kept(calloc(1, sizeof *t));
     struct mbl_feed *feed = kept(calloc(1, sizeof *feed));
     struct mbl_json *given, *config;
-    struct mbk *k;
+    struct mbk *k = open_device(kind, 0), **others = kept(calloc((size_t)devices, sizeof *others));
     char *path = mbl_arena_printf(&arena, "%s/part", test_folder());
     small_write(path, small, NULL);
-    if (mbk_open(device, &(struct mbk_options){.threads = 1}, &k, error.text, sizeof error.text) ||
-        mbl_feed_open(feed, NULL, path, &error) || mbl_json_parse(shape, strlen(shape), "shape", &arena, &given, &error) ||
+    for (int i = 1; i < devices; i++) others[i - 1] = open_device(kind, strcmp(kind, "cpu") ? i : 0);
+    if (mbl_feed_open(feed, NULL, path, &error) || mbl_json_parse(shape, strlen(shape), "shape", &arena, &given, &error) ||
         mbl_model_config(given, &feed->data.schema, &arena, &config, &error) || mbl_model_create(k, config, &t->model, &error) ||
         mbl_feed_bind(feed, t->model, &error) || mbl_model_allocate(t->model, &error) || mbl_model_initialize(t->model, 3, &error))
         FAIL("%s", error.text);
     t->train = feed;
     t->options = *o;
     t->teacher = teacher;
+    t->streams = others;
+    t->stream_count = devices - 1;
     if (mbl_trainer_open(t, &error)) FAIL("%s", error.text);
-    kept(k);
     return t;
 }
 
 static struct mbl_trainer *open_with(const struct small *small, const char *shape, const struct mbl_train_options *o, const float *teacher) {
-    return open_on("cpu", small, shape, o, teacher);
+    return open_on("cpu", 1, small, shape, o, teacher);
 }
 
 static struct mbl_trainer *open_trainer(const char *shape, const struct mbl_train_options *o) {
@@ -300,7 +310,7 @@ static char *train_recorded(const struct recorded *r, const char *graphs, double
     static float teacher[ROWS * 8];
     setenv("MBK_GRAPHS", graphs, 1);
     for (int i = 0; i < ROWS * 8; i++) teacher[i] = (float)(small_random(21, (uint64_t)i) * 6 - 3);
-    struct mbl_trainer *t = open_on("cuda", &r->data, r->shape, &r->options, r->teacher ? teacher : NULL);
+    struct mbl_trainer *t = open_on("cuda", 1, &r->data, r->shape, &r->options, r->teacher ? teacher : NULL);
     size_t memory = 0;
     for (int i = 0; i < RECORDED_EPOCHS; i++) {
         losses[i] = one_epoch(t);
@@ -349,4 +359,92 @@ TEST_TABLE
         if (i == 1) tests[i].options.optimizer = MBL_SGD;
         test_add(recorded_body, &tests[i], "cuda: steps that are recorded give the bits of steps that are called: %s", tests[i].name);
     }
+}
+
+/* -- several devices */
+
+enum { SHARED_EPOCHS = 3 };
+
+struct shared {
+    const char *kind, *name;
+    int devices;
+    int64_t batch;
+};
+
+static const struct mbl_train_options shared_options = {.optimizer = MBL_ADAMW, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8,
+                                                        .weight_decay = 0.01, .clip = 1, .schedule = MBL_COSINE, .balanced = true,
+                                                        .epochs = SHARED_EPOCHS, .accumulate = 1, .seed = 1};
+
+/* On so many devices, each piece of a batch on another one; or all on one, in as many pieces. */
+static struct mbl_trainer *open_shared(const struct shared *s, int devices) {
+    struct mbl_train_options o = shared_options;
+    o.batch = s->batch;
+    o.accumulate = s->devices / devices;
+    return open_on(s->kind, devices, &data, "{\"kind\": \"mlp\", \"hidden\": [16], \"dropout\": 0.2}", &o, NULL);
+}
+
+static float *weights_of(const struct mbl_trainer *t, int rank) {
+    const struct mbl_model *m = rank ? t->others[rank - 1].model : t->model;
+    float *weights = kept(malloc(m->block_bytes));
+    if (mbk_read(m->k, weights, m->values, m->block_bytes)) FAIL("%s", mbk_error(m->k));
+    return weights;
+}
+
+static void shared_body(const void *argument) {
+    const struct shared *s = argument;
+    if (strcmp(s->kind, "cpu") && mbk_device_count(s->kind) < s->devices) SKIP("there are %d of %s here", mbk_device_count(s->kind), s->kind);
+    struct mbl_trainer *one = open_shared(s, 1), *many = open_shared(s, s->devices), *again = open_shared(s, s->devices);
+    size_t bytes = one->model->block_bytes, count = bytes / sizeof(float);
+    CHECK_EQ(one->piece_rows, many->piece_rows);
+    for (int epoch = 0; epoch < SHARED_EPOCHS; epoch++) {
+        double alone = one_epoch(one), together = one_epoch(many);
+        CHECK_NEAR(together, alone, 1e-5);
+        CHECK_MEM(many->host_predictions, one->host_predictions, (size_t)one->used * sizeof *one->host_predictions);
+        double same = one_epoch(again);
+        CHECK_MEM(&same, &together, sizeof same);
+    }
+    float *expected = weights_of(one, 0), *found = weights_of(many, 0);
+    for (size_t i = 0; i < count; i++) CHECK_NEAR(found[i], expected[i], 2e-5);
+    for (int rank = 0; rank < s->devices; rank++) {
+        CHECK_MEM(weights_of(many, rank), found, bytes);
+        CHECK_MEM(weights_of(again, rank), found, bytes);
+    }
+    mbl_trainer_close(many);
+}
+
+/* Kills nothing: another trainer, opened anew, goes on from the first one's checkpoint. */
+static void resumed_body(const void *argument) {
+    const struct shared *s = argument;
+    struct mbl_trainer *whole = open_shared(s, s->devices), *first = open_shared(s, s->devices), *second = open_shared(s, s->devices);
+    struct mbl_buf log = {0};
+    double expected[2], found[2];
+    expected[0] = one_epoch(whole);
+    expected[1] = one_epoch(whole);
+    if (mbl_trainer_begin_epoch(first, &error)) FAIL("%s", error.text);
+    for (int step = 0; step < 2; step++)
+        if (mbl_trainer_step(first, &error)) FAIL("%s", error.text);
+    if (mbl_checkpoint_write(first, test_folder(), "so far", &error)) FAIL("%s", error.text);
+    CHECK_EQ(mbl_checkpoint_read(second, test_folder(), &log, &error), 0);
+    CHECK_STR(mbl_buf_str(&log), "so far");
+    mbl_buf_free(&log);
+    CHECK_EQ(second->position, 2 * s->batch);
+    found[0] = one_epoch(second);
+    found[1] = one_epoch(second);
+    CHECK_MEM(found, expected, sizeof found);
+    CHECK_MEM(weights_of(second, 1), weights_of(whole, 0), whole->model->block_bytes);
+}
+
+TEST_TABLE
+{
+    static const struct shared tests[] = {
+        {"cpu", "two devices", 2, 16},
+        {"cpu", "two devices, a last step that is for one alone", 2, 28},
+        {"cpu", "three devices", 3, 20},
+        {"cuda", "two devices", 2, 16},
+        {"cuda", "three devices", 3, 20},
+    };
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+        test_add(shared_body, &tests[i], "%s: training on %s is that on one with as many pieces, and the same bits again and on each", tests[i].kind,
+                 tests[i].name);
+    test_add(resumed_body, &tests[1], "cpu: training on two devices goes on from a checkpoint with the same bits");
 }
