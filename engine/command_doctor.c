@@ -1,4 +1,5 @@
 /* command_doctor.c: `doctor`: what this machine offers to mbuild and what it lacks. */
+#include "cgroup.h"
 #include "command.h"
 #include "config.h"
 
@@ -69,6 +70,17 @@ static void isolation(void) {
     if (abi && abi < 6 && !uname(&u)) line("landlock scopes", false, "Linux %s is older than 6.12: a step could signal your other processes", u.release);
 }
 
+/* What holds a step to its limits. */
+static void limits(void) {
+    struct cgroup_place place;
+    struct buf lack = {0};
+    bool found = cgroup_find(&place, &lack);
+    if (found) line("control groups", true, "version %d: a step with a limit of memory is held to it as a whole%s", place.unified ? 2 : 1,
+                    *place.processes ? ", and to its number of processes" : "");
+    else line("control groups", false, "%s: each process of a step is held to its limit of memory, not all together", lack.data);
+    buf_free(&lack);
+}
+
 static void disk(void) {
     struct statvfs v;
     char left[24];
@@ -86,6 +98,7 @@ int command_doctor(const struct options *o, int argc, char **argv, struct err *e
     processor();
     gpus();
     isolation();
+    limits();
     disk();
     line("compiler", !system("command -v ${CC:-cc} >/dev/null 2>&1"), "%s, for plugins in C", getenv("CC") ? getenv("CC") : "cc");
     line("lua", true, "%s", LUA_RELEASE);

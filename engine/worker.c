@@ -147,7 +147,7 @@ int worker_start(struct workers *w, const struct worker_request *q, struct worke
     worker_request_write(q, &r->out);
     int status = open_ways(r, theirs, e);
     if (!status) flush_out(r);
-    struct worker_order o = {.kind = ORDER_RUN, .id = r->id, .argument = r->end.confined, .fd_count = 2, .warm = q->warm ? template_class(t, q) : 0,
+    struct worker_order o = {.kind = ORDER_RUN, .id = r->id, .argument = r->end.confined, .fd_count = 2, .warm = q->warm ? template_class(t, q) : 0, .memory = q->memory,
                              .fds = {theirs[0], theirs[1], q->jobserver[0], q->jobserver[1]}};
     if (q->jobserver[0] != q->jobserver[1]) o.fd_count = 4;
     if (!status) status = template_order(t, &o, e);

@@ -15,6 +15,7 @@
 #ifndef ENGINE_WORKER_PRIVATE_H
 #define ENGINE_WORKER_PRIVATE_H
 
+#include "cgroup.h"
 #include "value.h"
 #include "worker_protocol.h"
 #include <mbuild/plugin.h>
@@ -35,6 +36,7 @@ struct worker_order {
     uint32_t kind, id;
     int32_t argument;    /* ORDER_SIGNAL: the signal; ORDER_RUN: 1 if the step is to be in a sandbox */
     uint32_t warm;       /* ORDER_RUN: its class if it may share a process with others, or 0 */
+    uint64_t memory;     /* ORDER_RUN: the limit of the run as a whole, in bytes; 0: none */
     int32_t fd_count;
     int fds[ORDER_FDS]; /* after receiving: the receiver's, or -1 */
 };
@@ -64,6 +66,8 @@ struct step_start {
     int fds[ORDER_FDS]; /* as ORDER_RUN brings them: socket, log, a jobserver's two or -1 */
     pid_t parent;
     struct sandbox *sandbox; /* NULL: the kernel has none, or this step wants none */
+    const struct cgroup_place *groups; /* where `group` is, which the process enters first; NULL: none */
+    const char *group;
 };
 _Noreturn void step_main(const struct step_start *s);
 /* Its parts, of which warm processes are made too. */
@@ -112,6 +116,7 @@ struct worker_end {
     bool lost;               /* its template ended before it */
     uint32_t timeout_ms;
     uint64_t memory, peak_bytes;
+    uint64_t kills;          /* processes that the kernel killed at the limit of memory of the step as a whole */
     bool cuda;
     bool confined, offline;  /* by the sandbox: to its files; without network */
     const char *tail;        /* the end of what it printed */

@@ -34,7 +34,7 @@ enum message_type {
     MESSAGE_LOADED,      /* [s error or NULL] */
     MESSAGE_DESCRIPTOR,  /* [s json] */
     MESSAGE_STARTED,     /* [n run, n 0 or errno of fork] */
-    MESSAGE_ENDED        /* [n run, n wait status, f seconds, f user seconds, f system seconds, n peak bytes, n turn] */
+    MESSAGE_ENDED        /* [n run, n wait status, f seconds, f user seconds, f system seconds, n peak bytes, n turn, n kills] */
 };
 
 /* -- writing: message_begin, fields, message_end with what message_begin returned */

@@ -51,6 +51,11 @@ static bool speaks_of_memory(const char *text) {
 
 static enum worker_outcome judge_signal(const struct worker_end *end, struct buf *message) {
     int number = WTERMSIG(end->wait_status);
+    if (number == SIGKILL && end->kills) {
+        buf_adds(message, "was killed by the kernel at its limit of memory ");
+        add_memory(message, end);
+        return WORKER_NO_MEMORY;
+    }
     if (number == SIGKILL) {
         buf_adds(message, "was killed by SIGKILL: probably out of memory ");
         add_memory(message, end);
@@ -71,7 +76,8 @@ static enum worker_outcome judge_words(const struct worker_end *end, struct buf 
         return WORKER_FAILED;
     }
     buf_adds(message, end->said_text && *end->said_text ? end->said_text : "it failed without saying why");
-    if (!end->memory || end->cuda || !speaks_of_memory(end->said_text)) return WORKER_FAILED;
+    if (end->kills) buf_adds(message, "; the kernel killed a process of it at its limit of memory");
+    else if (!end->memory || end->cuda || !speaks_of_memory(end->said_text)) return WORKER_FAILED;
     buf_addc(message, ' ');
     add_memory(message, end);
     return WORKER_NO_MEMORY;

@@ -175,6 +175,8 @@ struct template_run {
     pid_t pid;
     bool ended;           /* its main process; what it left behind may still be dying */
     uint32_t turn;        /* of a warm process, from 1; 0: a process of its own */
+    uint32_t group;       /* number of its control group; 0: none */
+    uint64_t kills;       /* of processes in the group, before this run */
     int wait_status;
     double user_seconds, system_seconds;
     uint64_t peak_bytes;
@@ -191,6 +193,8 @@ struct template {
     struct template_run *runs;
     uint32_t count, cap;
     struct warm_pool warm;
+    struct cgroup_place groups; /* sought when the first step wants a limit of memory */
+    bool groups_sought, has_groups;
     struct buf out;
 };
 
@@ -225,7 +229,51 @@ static void say(struct template *t) {
     buf_clear(&t->out);
 }
 
+/* -- control groups, for runs with a limit of memory */
+
+static bool has_groups(struct template *t) {
+    struct buf lack = {0};
+    if (!t->groups_sought && (t->has_groups = cgroup_find(&t->groups, &lack))) cgroup_remove_stale(&t->groups);
+    t->groups_sought = true;
+    buf_free(&lack);
+    return t->has_groups;
+}
+
+/* Makes a group for a run, or sets that of a warm process to what the run wants. Without one, the limits of each process are all there is. */
+static void limit_run(struct template *t, const struct worker_order *o, struct template_run *r, const struct warm_process *idle, char name[64]) {
+    if (idle && idle->group) {
+        r->group = idle->group;
+        cgroup_name(name, getpid(), r->group);
+        cgroup_limit(&t->groups, name, o->memory);
+        r->kills = cgroup_kills(&t->groups, name);
+        return;
+    }
+    if (!o->memory || !has_groups(t)) return;
+    cgroup_name(name, getpid(), o->id);
+    if (!cgroup_make(&t->groups, name, o->memory)) r->group = o->id;
+    if (idle && r->group) cgroup_enter(&t->groups, name, idle->pid);
+}
+
+/* How many processes of the run were killed at the limit; the group goes with its process. */
+static uint64_t leave_group(struct template *t, const struct template_run *r) {
+    char name[64];
+    const struct warm_process *w = warm_find(&t->warm, r->pid);
+    if (!r->group) return 0;
+    cgroup_name(name, getpid(), r->group);
+    uint64_t kills = cgroup_kills(&t->groups, name) - r->kills;
+    if (!w) cgroup_remove(&t->groups, name);
+    return kills;
+}
+
+static void forget_group(struct template *t, const struct warm_process *w) {
+    char name[64];
+    if (!w || !w->group) return;
+    cgroup_name(name, getpid(), w->group);
+    cgroup_remove(&t->groups, name);
+}
+
 static void say_ended(struct template *t, const struct template_run *r) {
+    uint64_t kills = leave_group(t, r);
     size_t begun = message_begin(&t->out, MESSAGE_ENDED);
     message_add_number(&t->out, r->id);
     message_add_number(&t->out, (uint64_t)(unsigned)r->wait_status);
@@ -234,6 +282,7 @@ static void say_ended(struct template *t, const struct template_run *r) {
     message_add_real(&t->out, r->system_seconds);
     message_add_number(&t->out, r->peak_bytes);
     message_add_number(&t->out, r->turn);
+    message_add_number(&t->out, kills);
     message_end(&t->out, begun);
     say(t);
 }
@@ -327,6 +376,7 @@ static void reap(struct template *t) {
         int status;
         if (wait4(info.si_pid, &status, WNOHANG, &usage) != info.si_pid) continue;
         if (r) run_ended(t, r, status, &usage);
+        else forget_group(t, warm_find(&t->warm, info.si_pid));
         warm_forget(&t->warm, info.si_pid);
     }
     if (any_ended(t)) sweep(t);
@@ -349,8 +399,14 @@ static void start_run(struct template *t, const struct worker_order *o) {
     s.sandbox = o->argument ? t->sandbox : NULL;
     memcpy(s.fds, o->fds, sizeof s.fds);
     struct template_run r = {.id = o->id, .started_ns = sys_now_ns(), .started_ticks = now_ticks()};
-    struct warm_process *w = o->warm ? warm_start(&t->warm, o, &s) : NULL;
+    struct warm_process *idle = o->warm ? warm_idle(&t->warm, o->warm) : NULL;
+    char group[64];
+    limit_run(t, o, &r, idle, group);
+    s.groups = r.group && !idle ? &t->groups : NULL;
+    s.group = group;
+    struct warm_process *w = o->warm ? warm_start(&t->warm, idle, o, &s) : NULL;
     r.turn = w ? w->turns : 0;
+    if (w) w->group = r.group;
     r.pid = w ? w->pid : fork();
     if (!r.pid) step_main(&s);
     int error = errno;
@@ -436,6 +492,9 @@ static _Noreturn void template_main(int control, int output, pid_t parent) {
     }
     for (uint32_t i = 0; i < t.count; i++) kill(-t.runs[i].pid, SIGKILL);
     kill_children(NULL, NULL);
+    for (uint32_t i = 0; i < t.warm.count; i++) forget_group(&t, &t.warm.list[i]);
+    t.warm.count = 0;
+    for (uint32_t i = 0; i < t.count; i++) leave_group(&t, &t.runs[i]);
     _exit(0);
 }
 

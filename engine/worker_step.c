@@ -213,6 +213,7 @@ int step_report_failure(int socket, const char *text) {
 void step_begin(const struct step_start *s) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != s->parent) _exit(1); /* the template ended before the line above */
+    if (s->groups) cgroup_enter(s->groups, s->group, getpid()); /* if it may not, the limits of each process remain */
     setsid();
 }
 

@@ -201,6 +201,7 @@ static void template_message(struct worker_template *t, struct message *m) {
         r->system_seconds = message_real(m);
         r->end.peak_bytes = message_number(m);
         r->warm = (uint32_t)message_number(m);
+        r->end.kills = message_number(m);
     } else {
         m->wrong = "has an unknown type";
     }

@@ -9,36 +9,32 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static void remove_at(struct warm_pool *p, uint32_t i) {
-    if (p->list[i].control >= 0) close(p->list[i].control);
-    p->list[i] = p->list[--p->count];
+/* Tells an idle process to end. It stays in the list until it has. */
+static void dismiss(struct warm_process *w) {
+    if (w->control >= 0) close(w->control);
+    w->control = -1;
 }
 
-/* A process of another class that can go, so that one more may come: the one that has served least. */
-static bool make_room(struct warm_pool *p) {
-    uint32_t victim = WARM_MOST;
+/* Whether one more may come. If not, one of another class goes, for the next time: the one that has served least. */
+static bool has_room(struct warm_pool *p) {
+    struct warm_process *victim = NULL;
     if (p->count < WARM_MOST) return true;
-    for (uint32_t i = 0; i < p->count; i++)
-        if (!p->list[i].busy && (victim == WARM_MOST || p->list[i].turns < p->list[victim].turns)) victim = i;
-    if (victim == WARM_MOST) return false;
-    remove_at(p, victim);
-    return true;
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct warm_process *w = &p->list[i];
+        if (!w->busy && w->control >= 0 && (!victim || w->turns < victim->turns)) victim = w;
+    }
+    if (victim) dismiss(victim);
+    return false;
 }
 
 static struct warm_process *fork_process(struct warm_pool *p, const struct worker_order *o, const struct step_start *s) {
     int ends[2];
-    if (!make_room(p)) {
-        errno = EAGAIN;
-        return NULL;
-    }
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return NULL;
+    if (!has_room(p) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return NULL;
     pid_t pid = fork();
     if (!pid) warm_main(s, ends[1]);
-    int number = errno;
     close(ends[1]);
     if (pid < 0) {
         close(ends[0]);
-        errno = number;
         return NULL;
     }
     struct warm_process *w = &p->list[p->count++];
@@ -46,15 +42,17 @@ static struct warm_process *fork_process(struct warm_pool *p, const struct worke
     return w;
 }
 
-struct warm_process *warm_start(struct warm_pool *p, const struct worker_order *o, const struct step_start *s) {
-    for (uint32_t i = 0; i < p->count; i++) {
-        struct warm_process *w = &p->list[i];
-        if (w->busy || w->control < 0 || w->class != o->warm || worker_order_send(w->control, o)) continue; /* dead ones are reaped soon */
-        w->busy = true;
-        w->turns++;
-        return w;
-    }
-    return fork_process(p, o, s);
+struct warm_process *warm_idle(struct warm_pool *p, uint32_t class) {
+    for (uint32_t i = 0; i < p->count; i++)
+        if (!p->list[i].busy && p->list[i].control >= 0 && p->list[i].class == class) return &p->list[i];
+    return NULL;
+}
+
+struct warm_process *warm_start(struct warm_pool *p, struct warm_process *idle, const struct worker_order *o, const struct step_start *s) {
+    if (!idle || worker_order_send(idle->control, o)) return fork_process(p, o, s); /* a dead one is reaped soon */
+    idle->busy = true;
+    idle->turns++;
+    return idle;
 }
 
 struct warm_process *warm_find(struct warm_pool *p, pid_t pid) {
@@ -86,14 +84,13 @@ bool warm_done(struct warm_process *w, struct warm_note *note) {
 }
 
 void warm_forget(struct warm_pool *p, pid_t pid) {
-    for (uint32_t i = 0; i < p->count; i++)
-        if (p->list[i].pid == pid) {
-            remove_at(p, i);
-            return;
-        }
+    struct warm_process *w = warm_find(p, pid);
+    if (!w) return;
+    dismiss(w);
+    *w = p->list[--p->count];
 }
 
 void warm_cool(struct warm_pool *p) {
-    for (uint32_t i = p->count; i--;)
-        if (!p->list[i].busy) remove_at(p, i);
+    for (uint32_t i = 0; i < p->count; i++)
+        if (!p->list[i].busy) dismiss(&p->list[i]);
 }

@@ -34,9 +34,10 @@ struct warm_note {
 
 struct warm_process {
     pid_t pid;
-    int control; /* -1: it closed its end */
+    int control; /* -1: it was told to end, or closed its end itself */
     uint32_t class, turns; /* steps that were given to it */
     bool busy;
+    uint32_t group; /* number of its control group; 0: it has none */
     double user_seconds, system_seconds; /* of the steps that it is done with */
 };
 
@@ -45,9 +46,10 @@ struct warm_pool {
     uint32_t count;
 };
 
-/* Gives a run to an idle process of the order's class, or to a new one; NULL with errno if there can't be one more. The descriptors
- * remain the caller's. */
-struct warm_process *warm_start(struct warm_pool *p, const struct worker_order *o, const struct step_start *s);
+struct warm_process *warm_idle(struct warm_pool *p, uint32_t class); /* NULL: none of that class */
+/* Gives a run to an idle process of its class, or to a new one (`idle` NULL); NULL if there can't be one more. The descriptors remain the
+ * caller's. */
+struct warm_process *warm_start(struct warm_pool *p, struct warm_process *idle, const struct worker_order *o, const struct step_start *s);
 struct warm_process *warm_find(struct warm_pool *p, pid_t pid); /* NULL: no process of the pool */
 /* What to poll for: how many; fds has room for WARM_MOST. */
 uint32_t warm_poll(const struct warm_pool *p, struct pollfd *fds);

@@ -8,7 +8,7 @@ test_doctor_has_a_line_for_each_thing_and_a_word_on_what_is_lacking() {
     tail -n +2 "$out" >lines
     ! grep -vE '^(ok  |lack) [a-z ]{16} ?.+' lines || fail "these lines are of another form: $(grep -vE '^(ok  |lack) [a-z ]{16} ?.+' lines)"
     local what
-    for what in processors memory system gpu cuda landlock seccomp "free disk" compiler lua sqlite openssl; do
+    for what in processors memory system gpu cuda landlock seccomp "control groups" "free disk" compiler lua sqlite openssl; do
         grep -qE "^(ok  |lack) $what " lines || fail "no line tells of $what"
     done
 }
