@@ -81,6 +81,13 @@ test_another_abi_is_told_with_the_file() {
     expect_fail 2 "build/p.so" "ABI 7.1" "ABI 1.1"
 }
 
+test_a_plugin_of_an_earlier_minor_abi_runs() {
+    plugin_with ""
+    change p.c 's/MB_PLUGIN_HEAD,/MB_PLUGIN_HEAD, .abi_minor = 0,/'
+    build
+    expect_content build/s made
+}
+
 test_a_missing_symbol_is_told_with_the_file() {
     plugin_with ""
     change p.c 's/^MB_PLUGIN(plugin);//'

@@ -101,7 +101,7 @@ static const struct wrong {
     {"another magic", HEAD STEPS("", "") "static const struct mb_plugin p = {.magic = 1, .name = \"p\"};\nMB_PLUGIN(p);\n", "doesn't point to a descriptor"},
     {"a later ABI", HEAD "static const struct mb_plugin p = {.magic = MB_PLUGIN_MAGIC, .abi_major = 2};\nMB_PLUGIN(p);\n", "compiled for ABI 2.0, and this mbuild has ABI 1.1"},
     {"a later minor ABI", HEAD "static const struct mb_plugin p = {.magic = MB_PLUGIN_MAGIC, .abi_major = 1, .abi_minor = 9};\nMB_PLUGIN(p);\n", "ABI 1.9"},
-    {"a struct of another size", HEAD "static const struct mb_plugin p = {.magic = MB_PLUGIN_MAGIC, .abi_major = 1, .size = sizeof p, .step_size = 8};\nMB_PLUGIN(p);\n",
+    {"a struct of another size", HEAD "static const struct mb_plugin p = {.magic = MB_PLUGIN_MAGIC, .abi_major = 1, .abi_minor = MB_ABI_MINOR, .size = sizeof p, .step_size = 8};\nMB_PLUGIN(p);\n",
      "struct mb_step has 8 bytes"},
     {"no name", HEAD "static const struct mb_plugin p = {MB_PLUGIN_HEAD, .version = \"1\"};\nMB_PLUGIN(p);\n", "has no name"},
     {"no version", HEAD "static const struct mb_plugin p = {MB_PLUGIN_HEAD, .name = \"p\"};\nMB_PLUGIN(p);\n", "no version"},
