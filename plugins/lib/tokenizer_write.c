@@ -48,6 +48,21 @@ static int save_merges_txt(const struct mbl_tokenizer *t, const char *folder, st
     return failed;
 }
 
+/* Whether the second text of a pair has a type of its own, which transformers passes on to the model only if it is told so. Decoders that have such
+ * frames take no types. */
+static bool has_types(const struct mbl_tokenizer *t) {
+    bool found = false;
+    for (size_t i = 0; i < t->frames[1].count; i++) found |= t->frames[1].parts[i].type > 0;
+    return found && !t->bpe;
+}
+
+static struct mbl_json *input_names(struct mbl_arena *a) {
+    static const char *const names[] = {"input_ids", "token_type_ids", "attention_mask"};
+    struct mbl_json *list = mbl_json_list(a);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) mbl_json_push(a, list, mbl_json_string(a, names[i]));
+    return list;
+}
+
 /* What was read is written again; what was not there is filled in. */
 static struct mbl_json *config_of(const struct mbl_tokenizer *t, struct mbl_arena *a, struct mbl_json *specials) {
     const struct mbl_special_ids *s = &t->special;
@@ -67,6 +82,7 @@ static struct mbl_json *config_of(const struct mbl_tokenizer *t, struct mbl_aren
     if (!mbl_json_get(v, "tokenizer_class")) mbl_json_set(a, v, "tokenizer_class", mbl_json_string(a, "PreTrainedTokenizerFast"));
     if (!mbl_json_get(v, "model_max_length") && t->max_length) mbl_json_set(a, v, "model_max_length",
                                                                             mbl_json_int(a, (int64_t)t->max_length));
+    if (has_types(t) && !mbl_json_get(v, "model_input_names")) mbl_json_set(a, v, "model_input_names", input_names(a));
     if (!mbl_json_get(v, "clean_up_tokenization_spaces")) mbl_json_set(a, v, "clean_up_tokenization_spaces", mbl_json_bool(a, false));
     if (t->normalizer_count && t->normalizers[0].kind == MBL_NORMALIZE_BERT && !mbl_json_get(v, "do_lower_case"))
         mbl_json_set(a, v, "do_lower_case", mbl_json_bool(a, t->normalizers[0].lower));

@@ -209,6 +209,17 @@ static int check_vocabulary(const struct mbl_model *teacher, const struct mbl_mo
     return 0;
 }
 
+/* Whether a class of words is the same to both. */
+static int check_tags(const struct mbl_model *teacher, const struct mbl_model *student, struct mbl_error *e) {
+    const struct mbl_schema *a = &teacher->schema, *b = &student->schema;
+    if (student->problem != MBL_TOKEN_CLASSES) return 0;
+    for (size_t i = 0; i < a->class_count || i < b->class_count; i++) {
+        const char *x = i < a->class_count ? a->classes[i] : "(none)", *y = i < b->class_count ? b->classes[i] : "(none)";
+        if (strcmp(x, y)) return mbl_error_set(e, "class %zu is \"%.60s\" to it and \"%.60s\" to the student", i, x, y);
+    }
+    return 0;
+}
+
 /* A teacher that answers to each token is asked batch by batch, on the student's own stream. */
 static int open_teacher(struct mbl_session *s, const char *folder, struct mbl_error *e) {
     if (mbl_model_load(s->k, folder, &s->teacher_model, e)) return -1;
@@ -218,7 +229,7 @@ static int open_teacher(struct mbl_session *s, const char *folder, struct mbl_er
     if (s->train.tokens.longest > s->teacher_model->longest)
         return mbl_error_set(e, "it takes rows of at most %lld tokens; max_length = %lld would do", (long long)s->teacher_model->longest,
                              (long long)s->teacher_model->longest);
-    return check_vocabulary(s->teacher_model, s->model, e);
+    return check_tags(s->teacher_model, s->model, e) || check_vocabulary(s->teacher_model, s->model, e) ? -1 : 0;
 }
 
 /* Any other answers once to all rows: it doesn't change, and no row changes between epochs. */
