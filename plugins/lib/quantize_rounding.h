@@ -20,6 +20,6 @@ struct mbl_rounding {
 };
 /* `bytes` gets the rows as mbk_linear_int4 or mbk_matmul take them, `scales` (MBK_I4 alone) [rows, width / group]. The same bits whatever the
  * number of threads. */
-int mbl_round_weights(const struct mbl_rounding *r, uint8_t *bytes, float *scales, struct mbl_error *e);
+MBL_EXPORT int mbl_round_weights(const struct mbl_rounding *r, uint8_t *bytes, float *scales, struct mbl_error *e);
 
 #endif

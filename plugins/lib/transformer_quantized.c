@@ -106,7 +106,7 @@ int mbl_quantized_check(const struct mbl_model *m, struct mbl_error *e) {
         if (kept.type == MBK_I8 || kept.type == MBK_I4 ? mbl_is_vocabulary(name) && strcmp(name, "lm_head") : false)
             return mbl_error_set(e, "quantization_config.modules[\"%.100s\"]: the embedding can be q8_0, q4_0 or q4_k, but not %s", name, text);
         return mbl_error_set(e, "quantization_config.modules[\"%.100s\"]: rows of %lld are no whole groups of %s", name,
-                             (long long)p->shape[p->rank - 1], text);
+                             (long long)p->shape[!p->across], text);
     }
     return 0;
 }
