@@ -8,6 +8,7 @@
  * Scale is multiplied into the packed keys (and, for the keys' gradient, queries), never into scores.
  */
 #include "gemm.h"
+#include "loops.h"
 #include "philox.h"
 #include "vec_math.h"
 
@@ -23,6 +24,7 @@ struct work {
     const struct mbk_attention *a;
     const struct mbk_tensor *dout, *dq, *dkeys, *dvalues;
     const struct cpu_gemm_kernel *kernel;
+    const struct cpu_loops *loops;
     int64_t queries, keys, heads, groups, size;
     int64_t blocks, block;  /* of queries: how many, and how long */
     int64_t padded_keys, padded_size; /* to whole panels */
@@ -38,6 +40,7 @@ struct room {
     float *keys_across, *values;     /* panels of keys, k along the head; panels of the head, k along the keys */
     float *buffer, *q, *scores, *out, *most, *sum, *kept;
     float *values_across, *keys_along, *dout, *dscores, *q_along, *dout_along, *dq, *dkeys, *dvalues, *delta;
+    int values_odd, keys_odd; /* something that is no finite number is among what was packed */
 };
 
 static int64_t least(int64_t a, int64_t b)
@@ -101,6 +104,17 @@ static void load_rows(const struct work *w, struct rows_of r, int64_t first, int
     }
 }
 
+/* Rows s … s + n − 1 as floats: where they lie, or in `buffer`. */
+static const float *rows_as_floats(const struct work *w, struct rows_of r, int64_t s, int64_t n, float *buffer, int64_t *step)
+{
+    *step = r.step;
+    if (r.t->type == MBK_F32)
+        return (const float *)r.t->data + r.base + s * r.step;
+    load_rows(w, r, s, n, buffer);
+    *step = w->size;
+    return buffer;
+}
+
 static void store_row(const struct work *w, struct rows_of r, int64_t i, const float *from)
 {
     float *to = cpu_out(r.t, r.base + i * r.step, (float *)(uintptr_t)from);
@@ -131,13 +145,27 @@ CPU_CLONES static void attention_scale(const float *from, float factor, float *t
         to[i] = from[i] * factor;
 }
 
-/* Panels of places in the head, in each of which the elements of one row stand together; `rows` of them to a panel. */
+CPU_CLONES static int attention_finite(const float *x, int64_t n)
+{
+    uint32_t most = 0;
+    CPU_LOOP(i, n)
+    {
+        uint32_t bits = vec_bits(x[i]) & 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    return most < 0x7f800000;
+}
+
+/* Panels of places in the head, in each of which the elements of one row stand together; `rows` of them to a panel. *odd tells whether
+ * one is no finite number: see add_weighted. */
 static void pack_along(const struct work *w, struct rows_of r, int64_t first, int64_t n, int64_t rows, float factor, float *to,
-                       float *buffer)
+                       float *buffer, int *odd)
 {
     int64_t width = w->kernel->columns_most;
+    *odd = 0;
     for (int64_t i = 0; i < n; i++) {
         const float *from = cpu_in(r.t, r.base + (first + i) * r.step, w->size, buffer);
+        *odd |= w->a->causal && !attention_finite(from, w->size);
         for (int64_t c = 0; c < w->size; c += width) {
             int64_t columns = least(width, w->size - c);
             float *row = to + c * rows + i * width;
@@ -176,13 +204,13 @@ static int64_t seen(const struct work *w, const struct block *b, int64_t i)
 
 /* -- Products over a block. Tiles that nobody sees are left out. */
 
-/* scores[i, j] = Σ a[i, …] across[…, j] */
-static void make_scores(const struct work *w, const struct block *b, const float *a, const float *across, float *scores)
+/* scores[i, j] = Σ a[i, …] across[…, j]; `step` from row to row of a. */
+static void make_scores(const struct work *w, const struct block *b, const float *a, int64_t step, const float *across, float *scores)
 {
     int64_t width = w->kernel->columns_most, most = w->kernel->rows_most;
     for (int64_t j = 0; j < b->keys; j += width)
         for (int64_t i = 0; i < b->queries; i += most) {
-            struct cpu_tile t = { .k = w->size, .a = a + i * w->size, .a_row = w->size, .a_step = 1, .b = across + (b->s + j) * w->size,
+            struct cpu_tile t = { .k = w->size, .a = a + i * step, .a_row = step, .a_step = 1, .b = across + (b->s + j) * w->size,
                                   .c = scores + i * ROW + j, .ldc = ROW, .rows = (int)least(most, b->queries - i),
                                   .columns = (int)least(width, b->keys - j) };
             if (j < seen(w, b, i + t.rows - 1))
@@ -190,8 +218,11 @@ static void make_scores(const struct work *w, const struct block *b, const float
         }
 }
 
-/* out[i, …] += Σ_j scores[i, j] along[j, …]; `along` is of all keys. */
-static void add_weighted(const struct work *w, const struct block *b, const float *scores, const float *along, float *out)
+/* out[i, …] += Σ_j scores[i, j] along[j, …]; `along` is of all keys.
+ *
+ * The rows of a tile go along the keys that its last row sees, and those before it have weights of 0 there. But 0 times what is no finite
+ * number is none: where `along` has such (`odd`), all rows go along what the first one sees, and then each alone along the rest. */
+static void add_weighted(const struct work *w, const struct block *b, const float *scores, const float *along, int odd, float *out)
 {
     int64_t width = w->kernel->columns_most, most = w->kernel->rows_most;
     for (int64_t i = 0; i < b->queries; i += most)
@@ -199,23 +230,49 @@ static void add_weighted(const struct work *w, const struct block *b, const floa
             struct cpu_tile t = { .a = scores + i * ROW, .a_row = ROW, .a_step = 1, .b = along + c * w->keys + b->s * width,
                                   .c = out + i * w->size + c, .ldc = w->size, .rows = (int)least(most, b->queries - i),
                                   .columns = (int)least(width, w->size - c), .add = 1 };
-            t.k = seen(w, b, i + t.rows - 1);
+            int64_t rows = t.rows;
+            t.k = seen(w, b, odd ? i : i + rows - 1);
             w->kernel->tile(&t);
+            t.rows = 1;
+            for (int64_t r = 1, all = t.k; odd && r < rows; r++) {
+                t.a = scores + (i + r) * ROW + all;
+                t.b = along + c * w->keys + (b->s + all) * width;
+                t.c = out + (i + r) * w->size + c;
+                t.k = seen(w, b, i + r) - all;
+                w->kernel->tile(&t);
+            }
         }
 }
 
-/* out[s + j, …] += Σ_i scores[i, j] along[i, …]; `along` is of the block's queries. */
-static void add_weighted_across(const struct work *w, const struct block *b, const float *scores, const float *along, float *out)
+/* The first of the block's queries that sees its key j. */
+static int64_t first_to_see(const struct work *w, const struct block *b, int64_t j)
+{
+    int64_t first = w->a->causal ? b->s + j - (w->keys - w->queries) - b->t : 0;
+    return first < 0 ? 0 : least(first, b->queries);
+}
+
+/* out[s + j, …] += Σ_i scores[i, j] along[i, …]; `along` is of the block's queries. `odd` as above. */
+static void add_weighted_across(const struct work *w, const struct block *b, const float *scores, const float *along, int odd, float *out)
 {
     int64_t width = w->kernel->columns_most, most = w->kernel->rows_most;
     for (int64_t c = 0; c < w->size; c += width)
         for (int64_t j = 0; j < b->keys; j += most) {
-            int64_t first = w->a->causal ? b->s + j - (w->keys - w->queries) - b->t : 0; /* the first query that sees key j */
-            first = first < 0 ? 0 : first;
-            struct cpu_tile t = { .k = b->queries - first, .a = scores + first * ROW + j, .a_row = 1, .a_step = ROW,
-                                  .b = along + c * QUERIES + first * width, .c = out + (b->s + j) * w->size + c, .ldc = w->size,
+            struct cpu_tile t = { .a_row = 1, .a_step = ROW, .c = out + (b->s + j) * w->size + c, .ldc = w->size,
                                   .rows = (int)least(most, b->keys - j), .columns = (int)least(width, w->size - c), .add = 1 };
+            int64_t rows = t.rows, first = first_to_see(w, b, odd ? j + rows - 1 : j);
+            t.k = b->queries - first;
+            t.a = scores + first * ROW + j;
+            t.b = along + c * QUERIES + first * width;
             w->kernel->tile(&t);
+            t.rows = 1;
+            for (int64_t r = 0; odd && r + 1 < rows; r++) {
+                int64_t own = first_to_see(w, b, j + r);
+                t.k = first - own;
+                t.a = scores + own * ROW + j + r;
+                t.b = along + c * QUERIES + own * width;
+                t.c = out + (b->s + j + r) * w->size + c;
+                w->kernel->tile(&t);
+            }
         }
 }
 
@@ -251,18 +308,6 @@ static void keep_row(const struct work *w, int64_t row, int64_t s, float *kept, 
 
 /* -- Forward. */
 
-/* e^(x − the greatest so far), its sum returned. `most` is taken further. */
-CPU_CLONES static float attention_weigh(float *x, int64_t n, float *most)
-{
-    float greatest = vec_max(x, n), sum;
-    *most = greatest > *most ? greatest : *most;
-    float shift = *most == -INFINITY ? 0 : *most; /* nothing but −∞ so far: all weigh 0 */
-    CPU_LOOP(i, n)
-        x[i] = vec_exp(x[i] - shift);
-    VEC_SUM(sum, i, n, x[i]);
-    return sum;
-}
-
 CPU_CLONES static void attention_multiply(float *x, const float *y, int64_t n)
 {
     CPU_LOOP(i, n)
@@ -278,7 +323,7 @@ CPU_CLONES static void attention_divide(float *x, float divisor, int64_t n)
 /* Row i of scores, of which n are to be weighed, into weights, dropout applied; what came before them is brought to the same footing. */
 static void weigh_row(const struct work *w, struct room *r, int64_t i, int64_t n, int64_t head_row, int64_t s)
 {
-    float *row = r->scores + i * ROW, before = r->most[i], sum = attention_weigh(row, n, &r->most[i]);
+    float *row = r->scores + i * ROW, before = r->most[i], sum = w->loops->attention_weigh(row, n, &r->most[i]);
     float correction = before == r->most[i] ? 1 : expf(before - r->most[i]);
     r->sum[i] = r->sum[i] * correction + sum;
     if (correction != 1 && s > 0)
@@ -313,15 +358,15 @@ static void finish_row(const struct work *w, struct room *r, int64_t i, int64_t 
 
 static void forward_block(const struct work *w, struct room *r, int64_t batch, int64_t h, struct block b)
 {
-    int64_t head_row = (batch * w->heads + h) * w->queries + b.t, end = seen_keys(w, b.t + b.queries - 1, b.real);
-    load_rows(w, query_rows(w, w->a->q, batch, h), b.t, b.queries, r->q);
+    int64_t head_row = (batch * w->heads + h) * w->queries + b.t, end = seen_keys(w, b.t + b.queries - 1, b.real), step;
+    const float *q = rows_as_floats(w, query_rows(w, w->a->q, batch, h), b.t, b.queries, r->q, &step);
     begin_rows(w, r, b.queries);
     for (b.s = 0; b.s < end; b.s += KEYS) {
         b.keys = least(KEYS, end - b.s);
-        make_scores(w, &b, r->q, r->keys_across, r->scores);
+        make_scores(w, &b, q, step, r->keys_across, r->scores);
         for (int64_t i = 0; i < b.queries; i++)
             weigh_row(w, r, i, fill_row(w, &b, i, r->scores + i * ROW, -INFINITY), head_row + i, b.s);
-        add_weighted(w, &b, r->scores, r->values, r->out);
+        add_weighted(w, &b, r->scores, r->values, r->values_odd, r->out);
     }
     for (int64_t i = 0; i < b.queries; i++)
         finish_row(w, r, i, batch, h, b.t + i, b.real);
@@ -341,7 +386,7 @@ static void forward_body(void *context, int64_t first, int64_t end, int worker)
         if (packed != batch * w->groups + group) {
             packed = batch * w->groups + group;
             pack_across(w, key_rows(w, w->a->keys, batch, group), b.real, w->a->scale, r.keys_across, r.buffer);
-            pack_along(w, key_rows(w, w->a->values, batch, group), 0, b.real, w->keys, 1, r.values, r.buffer);
+            pack_along(w, key_rows(w, w->a->values, batch, group), 0, b.real, w->keys, 1, r.values, r.buffer, &r.values_odd);
         }
         forward_block(w, &r, batch, h, b);
     }
@@ -367,17 +412,6 @@ CPU_CLONES static void attention_gather(const float *p, const float *values, int
         CPU_LOOP(i, size)
             out[i] += one * values[s * step + i];
     }
-}
-
-/* Rows s … s + n − 1 as floats: where they lie, or in `buffer`. */
-static const float *rows_as_floats(const struct work *w, struct rows_of r, int64_t s, int64_t n, float *buffer, int64_t *step)
-{
-    *step = r.step;
-    if (r.t->type == MBK_F32)
-        return (const float *)r.t->data + r.base + s * r.step;
-    load_rows(w, r, s, n, buffer);
-    *step = w->size;
-    return buffer;
 }
 
 /* Groups of heads, counted over the batch. Row i: head i / queries of the group, query i % queries. */
@@ -419,18 +453,6 @@ static void few_body(void *context, int64_t first, int64_t end, int worker)
 /* -- Backward. With p = e^(score − lse), pd = p · kept, dp = dout · value, delta = Σ out dout: ds = p (dp · kept − delta); dq = scale ds
  * keys, dkeys = scale dsᵀ q, dvalues = pdᵀ dout. */
 
-CPU_CLONES static void attention_again(float *x, float lse, int64_t n)
-{
-    CPU_LOOP(i, n)
-        x[i] = vec_exp(x[i] - lse);
-}
-
-CPU_CLONES static void attention_slope(const float *p, float delta, float *dp, int64_t n)
-{
-    CPU_LOOP(i, n)
-        dp[i] = p[i] * (dp[i] - delta);
-}
-
 CPU_CLONES static float attention_dot(const float *x, const float *y, int64_t n)
 {
     float sum;
@@ -444,14 +466,9 @@ static void backward_rows(const struct work *w, struct room *r, const struct blo
     for (int64_t i = 0; i < b->queries; i++) {
         float *p = r->scores + i * ROW, *dp = r->dscores + i * ROW;
         int64_t n = fill_row(w, b, i, p, -INFINITY), mine = seen(w, b, i);
-        attention_again(p, lse[i], n);
-        if (w->a->dropout > 0) {
-            keep_row(w, head_row + i, b->s, r->kept, n);
-            attention_multiply(dp, r->kept, n);
-        }
-        attention_slope(p, r->delta[i], dp, n);
         if (w->a->dropout > 0)
-            attention_multiply(p, r->kept, n);
+            keep_row(w, head_row + i, b->s, r->kept, n);
+        w->loops->attention_slopes(p, dp, w->a->dropout > 0 ? r->kept : NULL, lse[i], r->delta[i], n);
         memset(p + mine, 0, (size_t)(n - mine) * sizeof *p); /* lse may be −∞, and dp is nonsense there */
         memset(dp + mine, 0, (size_t)(n - mine) * sizeof *dp);
     }
@@ -461,27 +478,28 @@ static void backward_block(const struct work *w, struct room *r, int64_t batch, 
 {
     int64_t head_row = (batch * w->heads + h) * w->queries + b.t, end = seen_keys(w, b.t + b.queries - 1, b.real);
     const float *lse = (const float *)w->a->lse->data + head_row;
-    struct rows_of q = query_rows(w, w->a->q, batch, h), out = query_rows(w, w->a->out, batch, h);
-    struct rows_of dout = query_rows(w, w->dout, batch, h), dq = query_rows(w, w->dq, batch, h);
-    load_rows(w, q, b.t, b.queries, r->q);
-    load_rows(w, dout, b.t, b.queries, r->dout);
-    load_rows(w, out, b.t, b.queries, r->out);
-    pack_along(w, q, b.t, b.queries, QUERIES, w->a->scale, r->q_along, r->buffer);
-    pack_along(w, dout, b.t, b.queries, QUERIES, 1, r->dout_along, r->buffer);
+    struct rows_of q = query_rows(w, w->a->q, batch, h), dout = query_rows(w, w->dout, batch, h);
+    int64_t q_step, dout_step, out_step;
+    int q_odd, dout_odd;
+    const float *q_rows = rows_as_floats(w, q, b.t, b.queries, r->q, &q_step);
+    const float *dout_rows = rows_as_floats(w, dout, b.t, b.queries, r->dout, &dout_step);
+    const float *out_rows = rows_as_floats(w, query_rows(w, w->a->out, batch, h), b.t, b.queries, r->out, &out_step);
+    pack_along(w, q, b.t, b.queries, QUERIES, w->a->scale, r->q_along, r->buffer, &q_odd);
+    pack_along(w, dout, b.t, b.queries, QUERIES, 1, r->dout_along, r->buffer, &dout_odd);
     memset(r->dq, 0, (size_t)(b.queries * w->size) * sizeof *r->dq);
     for (int64_t i = 0; i < b.queries; i++)
-        r->delta[i] = attention_dot(r->out + i * w->size, r->dout + i * w->size, w->size);
+        r->delta[i] = attention_dot(out_rows + i * out_step, dout_rows + i * dout_step, w->size);
     for (b.s = 0; b.s < end; b.s += KEYS) {
         b.keys = least(KEYS, end - b.s);
-        make_scores(w, &b, r->q, r->keys_across, r->scores);
-        make_scores(w, &b, r->dout, r->values_across, r->dscores);
+        make_scores(w, &b, q_rows, q_step, r->keys_across, r->scores);
+        make_scores(w, &b, dout_rows, dout_step, r->values_across, r->dscores);
         backward_rows(w, r, &b, lse, head_row);
-        add_weighted(w, &b, r->dscores, r->keys_along, r->dq);
-        add_weighted_across(w, &b, r->scores, r->dout_along, r->dvalues);
-        add_weighted_across(w, &b, r->dscores, r->q_along, r->dkeys);
+        add_weighted(w, &b, r->dscores, r->keys_along, r->keys_odd, r->dq);
+        add_weighted_across(w, &b, r->scores, r->dout_along, dout_odd, r->dvalues);
+        add_weighted_across(w, &b, r->dscores, r->q_along, q_odd, r->dkeys);
     }
     for (int64_t i = 0; i < b.queries; i++)
-        store_row(w, dq, b.t + i, r->dq + i * w->size);
+        store_row(w, query_rows(w, w->dq, batch, h), b.t + i, r->dq + i * w->size);
 }
 
 /* Groups of heads, counted over the batch. */
@@ -496,7 +514,7 @@ static void backward_body(void *context, int64_t first, int64_t end, int worker)
         struct rows_of keys = key_rows(w, w->a->keys, batch, group), values = key_rows(w, w->a->values, batch, group);
         pack_across(w, keys, real, w->a->scale, r.keys_across, r.buffer);
         pack_across(w, values, real, 1, r.values_across, r.buffer);
-        pack_along(w, keys, 0, real, w->keys, w->a->scale, r.keys_along, r.buffer);
+        pack_along(w, keys, 0, real, w->keys, w->a->scale, r.keys_along, r.buffer, &r.keys_odd);
         memset(r.dkeys, 0, (size_t)(w->keys * w->size) * sizeof *r.dkeys);
         memset(r.dvalues, 0, (size_t)(w->keys * w->size) * sizeof *r.dvalues);
         for (int64_t h = group * each; h < (group + 1) * each; h++)
@@ -511,17 +529,29 @@ static void backward_body(void *context, int64_t first, int64_t end, int worker)
 
 /* -- Both. */
 
+/* Most heads are 64 or 128 wide, which tiles of 64 columns fill and those of 48 do not. */
+static const struct cpu_gemm_kernel *choose_kernel(const struct mbk *k, int64_t size)
+{
+#ifdef __x86_64__
+    if (cpu_of(k)->level == CPU_AVX512 && size % cpu_gemm_avx512_wide.columns_most == 0)
+        return &cpu_gemm_avx512_wide;
+#endif
+    (void)size;
+    return cpu_gemm_kernel_of(k);
+}
+
 static int run(struct mbk *k, struct work *w)
 {
     const struct mbk_attention *a = w->a;
     struct room r;
     size_t mark = cpu_mark(k);
-    w->kernel = cpu_gemm_kernel_of(k);
+    w->loops = cpu_loops_of(k);
     w->queries = a->q->shape[1];
     w->heads = a->q->shape[2];
     w->size = a->q->shape[3];
     w->keys = a->keys->shape[1];
     w->groups = a->keys->shape[2];
+    w->kernel = choose_kernel(k, w->size);
     w->padded_keys = round_up(w->keys, w->kernel->columns_most);
     w->padded_size = round_up(w->size, w->kernel->columns_most);
     /* Blocks as even as whole tiles allow. */

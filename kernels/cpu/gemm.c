@@ -5,8 +5,8 @@
  * each strip of c while it is near. How c is cut changes no sum, so any number of threads gives the same bits.
  */
 #include "gemm.h"
-#include "activate.h"
 #include "blocks.h"
+#include "loops.h"
 
 enum {
     BLOCK_K = 384,        /* so many k of a panel of b, used by all rows of a block, come from the second cache */
@@ -21,6 +21,7 @@ enum {
 struct work {
     const struct mbk_gemm *g;
     const struct cpu_gemm_kernel *kernel;
+    const struct cpu_loops *loops;
     const struct cpu_gemm_reader *reader; /* of quantized weights, else NULL */
     const void *read_context;
     int64_t b_first;                   /* where one of the batch begins, for the reader */
@@ -148,7 +149,7 @@ static void finish(const struct work *w, float *sum, int64_t row, int64_t column
         cpu_put(&before, at, n, to);
     }
     if (g->activation != MBK_NONE)
-        cpu_activation(g->activation)(sum, sum, n);
+        w->loops->activations[g->activation].forward(sum, sum, n);
     if (w->residual) {
         const float *residual = as_floats(g->c_type, w->residual, at, n, buffer);
         for (int64_t j = 0; j < n; j++)
@@ -403,7 +404,7 @@ int cpu_gemm(struct mbk *k, const struct mbk_gemm *g)
 int cpu_gemm_by(struct mbk *k, const struct mbk_gemm *g, const struct cpu_gemm_kernel *kernel, const struct cpu_gemm_reader *reader,
                 const void *context)
 {
-    struct work w = { .g = g, .kernel = kernel, .reader = reader, .read_context = context };
+    struct work w = { .g = g, .kernel = kernel, .loops = cpu_loops_of(k), .reader = reader, .read_context = context };
     struct batch b = { .work = &w };
     if (cpu_of(k)->blas && g->a_type == MBK_F32 && g->b_type == MBK_F32 && g->c_type == MBK_F32 && g->k > 0) {
         for (int64_t i = 0; i < g->batch; i++) {

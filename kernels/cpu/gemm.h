@@ -42,7 +42,7 @@ struct cpu_gemm_kernel {
 
 extern const struct cpu_gemm_kernel cpu_gemm_plain;
 #ifdef __x86_64__
-extern const struct cpu_gemm_kernel cpu_gemm_avx2, cpu_gemm_avx512;
+extern const struct cpu_gemm_kernel cpu_gemm_avx2, cpu_gemm_avx512, cpu_gemm_avx512_wide; /* the last: for attention */
 #endif
 
 /* The one for this processor. */

@@ -4,7 +4,7 @@
  * unsigned. Threads take rows of c, or columns where the rows are few. All is exact up to the last scaling, so no order matters.
  */
 #include "int8.h"
-#include "activate.h"
+#include "loops.h"
 #include "gemm.h"
 
 enum {
@@ -33,6 +33,7 @@ struct work {
     const float *a_scales, *b_scales;
     int a_scale_each;                  /* a scale for each row of a */
     enum mbk_activation activation;
+    const struct cpu_loops *loops;
 };
 
 static int64_t least(int64_t a, int64_t b)
@@ -142,7 +143,7 @@ static void finish(const struct work *w, const int32_t *sums, const int32_t *col
             y[j] += bias[j];
     }
     if (w->activation != MBK_NONE)
-        cpu_activation(w->activation)(y, y, n);
+        w->loops->activations[w->activation].forward(y, y, n);
     cpu_put(w->y, row * w->n + column, n, y);
 }
 
@@ -203,6 +204,7 @@ static const struct cpu_int8_kernel *choose_kernel(const struct mbk *k)
 static int run(struct mbk *k, struct work *w)
 {
     w->kernel = choose_kernel(k);
+    w->loops = cpu_loops_of(k);
     w->padded = (w->k + 3) / 4 * 4;
 #ifdef __x86_64__
     w->words = cpu_of(k)->level >= CPU_AVX2 ? &cpu_gemm_avx2 : NULL;

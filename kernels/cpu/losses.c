@@ -1,10 +1,11 @@
 /* losses.c: a loss for each row and its gradient in the same pass. A row's gradient may be written over its input. */
-#include "cpu.h"
+#include "loops.h"
 #include "vec_math.h"
 
 #include <math.h>
 
 struct work {
+    const struct cpu_loops *loops;
     const struct mbk_tensor *x, *targets, *labels, *losses, *dx; /* targets: the teacher's logits in distillation */
     float smoothing, temperature, alpha, scale;
     float (*row)(const struct work *w, int64_t r, const float *x, const float *targets, float *dx, float *room, int64_t n);
@@ -28,6 +29,7 @@ static void work_body(void *context, int64_t first, int64_t end, int worker)
 
 static int run(struct mbk *k, const char *operation, struct work w)
 {
+    w.loops = cpu_loops_of(k);
     w.length = mbk_row_length(w.x);
     int64_t rows = mbk_row_count(w.x);
     const int32_t *labels = w.labels ? w.labels->data : NULL;
@@ -54,16 +56,6 @@ static void clear(float *dx, int64_t n)
 }
 
 /* -- Cross-entropy, labels smoothed as by Szegedy et al. 2016: −Σ q log p with q = (1 − s) [c = label] + s / C. */
-
-/* e^((x − most) / T) into p and its sum. */
-CPU_CLONES static float exponentials(const float *x, float most, float inverse, float *p, int64_t n)
-{
-    float sum;
-    CPU_LOOP(i, n)
-        p[i] = vec_exp((x[i] - most) * inverse);
-    VEC_SUM(sum, i, n, p[i]);
-    return sum;
-}
 
 CPU_CLONES static float sum_less(const float *x, float most, int64_t n)
 {
@@ -94,7 +86,7 @@ static float cross_entropy_row(const struct work *w, int64_t r, const float *x, 
     }
     float most = greatest_logit(x, n), s = w->smoothing, at_label = x[label] - most;
     float mean = s > 0 ? sum_less(x, most, n) / (float)n : 0;
-    float sum = exponentials(x, most, 1, dx, n);
+    float sum = w->loops->exponentials(x, most, 1, dx, n);
     float loss = logf(sum) - (1 - s) * at_label - (s > 0 ? s * mean : 0);
     affine(dx, w->scale / sum, w->scale * s / (float)n, n);
     dx[label] -= w->scale * (1 - s);
@@ -180,12 +172,12 @@ static float distillation_row(const struct work *w, int64_t r, const float *x, c
     }
     float temperature = w->temperature, inverse = 1 / temperature, alpha = w->alpha, *p = room, *q = room + n;
     float x_most = greatest_logit(x, n), t_most = greatest_logit(targets, n);
-    float p_sum = exponentials(targets, t_most, inverse, p, n), q_sum = exponentials(x, x_most, inverse, q, n);
+    float p_sum = w->loops->exponentials(targets, t_most, inverse, p, n), q_sum = w->loops->exponentials(x, x_most, inverse, q, n);
     float loss = alpha * temperature * temperature *
                  divergence(p, p_sum, targets, t_most, x, x_most, inverse, logf(q_sum) - logf(p_sum), n);
     float hard_sum = 1, soft_factor = w->scale * alpha * temperature, hard_factor = w->scale * (1 - alpha);
     if (hard) {
-        hard_sum = exponentials(x, x_most, 1, room + 2 * n, n);
+        hard_sum = w->loops->exponentials(x, x_most, 1, room + 2 * n, n);
         loss += (1 - alpha) * (logf(hard_sum) - (x[label] - x_most));
     }
     mixed_gradient(p, soft_factor / p_sum, q, soft_factor / q_sum, x, x_most, hard_factor / hard_sum, dx, n);

@@ -1,16 +1,6 @@
 /* softmax.c: softmax of rows, forward beside backward. */
-#include "cpu.h"
+#include "loops.h"
 #include "vec_math.h"
-
-CPU_CLONES static void forward_row(const float *x, float *y, int64_t n)
-{
-    float most = vec_max(x, n), sum;
-    CPU_LOOP(i, n)
-        y[i] = vec_exp(x[i] - most);
-    VEC_SUM(sum, i, n, y[i]);
-    CPU_LOOP(i, n)
-        y[i] /= sum;
-}
 
 /* dx = y (dy − Σ y dy) */
 CPU_CLONES static void backward_row(const float *y, const float *dy, float *dx, int64_t n)
@@ -22,6 +12,7 @@ CPU_CLONES static void backward_row(const float *y, const float *dy, float *dx, 
 }
 
 struct work {
+    const struct cpu_loops *loops;
     const struct mbk_tensor *in, *dy, *out; /* dy NULL: forward */
     float *own;                             /* three rows for each worker */
     int64_t length;
@@ -38,7 +29,7 @@ static void work_body(void *context, int64_t first, int64_t end, int worker)
         if (w->dy)
             backward_row(in, cpu_in(w->dy, r * n, n, own + 2 * n), out, n);
         else
-            forward_row(in, out, n);
+            w->loops->softmax(in, out, n);
         cpu_put(w->out, r * n, n, out);
     }
 }
@@ -46,6 +37,7 @@ static void work_body(void *context, int64_t first, int64_t end, int worker)
 static int run(struct mbk *k, struct work w)
 {
     size_t mark = cpu_mark(k);
+    w.loops = cpu_loops_of(k);
     w.length = mbk_row_length(w.out);
     w.own = cpu_scratch(k, 3 * sizeof(float) * (size_t)w.length * (size_t)cpu_of(k)->threads);
     if (w.own)

@@ -8,6 +8,11 @@
 #include <stdint.h>
 #include <string.h>
 
+/* a · b + c. A file whose functions are all for processors that fuse it may define it so before it includes this. */
+#ifndef VEC_FMA
+#define VEC_FMA(a, b, c) ((a) * (b) + (c))
+#endif
+
 #define VEC_MATH static inline __attribute__((always_inline))
 
 VEC_MATH uint32_t vec_bits(float x)
@@ -36,18 +41,18 @@ VEC_MATH float vec_exp(float x)
     const float magic = 12582912.0f; /* 1.5 · 2^23: adding it rounds to an integer in the low bits */
     x = x > 89.0f ? 89.0f : x;
     x = x < -104.0f ? -104.0f : x;
-    float t = x * 1.44269504f + magic;
+    float t = VEC_FMA(x, 1.44269504f, magic);
     float n = t - magic;
     uint32_t e = vec_bits(t) - vec_bits(magic);
-    float r = x - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
+    float r = VEC_FMA(n, -0.693359375f, x);
+    r = VEC_FMA(n, 2.12194440e-4f, r);
     float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r;
+    p = VEC_FMA(p, r, 1.3981999507e-3f);
+    p = VEC_FMA(p, r, 8.3334519073e-3f);
+    p = VEC_FMA(p, r, 4.1665795894e-2f);
+    p = VEC_FMA(p, r, 1.6666665459e-1f);
+    p = VEC_FMA(p, r, 5.0000001201e-1f);
+    p = VEC_FMA(p, r * r, r);
     p = p + 1.0f;
     uint32_t half = (uint32_t)((int32_t)e >> 1);
     float a = vec_float((half + 127) << 23), b = vec_float((e - half + 127) << 23);
@@ -59,11 +64,11 @@ VEC_MATH float vec_tanh(float x)
 {
     float a = vec_abs(x), z = x * x;
     float p = -5.70498872745e-3f;
-    p = p * z + 2.06390887954e-2f;
-    p = p * z - 5.37397155531e-2f;
-    p = p * z + 1.33314422036e-1f;
-    p = p * z - 3.33332819422e-1f;
-    float small = p * z * x + x;
+    p = VEC_FMA(p, z, 2.06390887954e-2f);
+    p = VEC_FMA(p, z, -5.37397155531e-2f);
+    p = VEC_FMA(p, z, 1.33314422036e-1f);
+    p = VEC_FMA(p, z, -3.33332819422e-1f);
+    float small = VEC_FMA(p * z, x, x);
     float large = 1.0f - 2.0f / (vec_exp(2.0f * a) + 1.0f);
     large = vec_float(vec_bits(large) | (vec_bits(x) & 0x80000000));
     return a < 0.625f ? small : large;
@@ -75,22 +80,22 @@ VEC_MATH float vec_erf(float x)
     float a = vec_abs(x);
     a = a > 10.0f ? 10.0f : a;
     float s = a * a;
-    float p = -1.72853470e-5f * a + 3.83197126e-4f;
-    float q = -3.88396438e-3f * a + 2.42546219e-2f;
-    p = p * s + q;
-    p = p * a - 1.06777877e-1f;
-    p = p * a - 6.34846687e-1f;
-    p = p * a - 1.28717512e-1f;
-    p = p * a - a;
+    float p = VEC_FMA(-1.72853470e-5f, a, 3.83197126e-4f);
+    float q = VEC_FMA(-3.88396438e-3f, a, 2.42546219e-2f);
+    p = VEC_FMA(p, s, q);
+    p = VEC_FMA(p, a, -1.06777877e-1f);
+    p = VEC_FMA(p, a, -6.34846687e-1f);
+    p = VEC_FMA(p, a, -1.28717512e-1f);
+    p = VEC_FMA(p, a, -a);
     float large = 1.0f - vec_exp(p);
     large = vec_float(vec_bits(large) | (vec_bits(x) & 0x80000000));
     float z = -5.96761703e-4f;
-    z = z * s + 4.99119423e-3f;
-    z = z * s - 2.67681349e-2f;
-    z = z * s + 1.12819925e-1f;
-    z = z * s - 3.76125336e-1f;
-    z = z * s + 1.28379166e-1f;
-    float small = z * x + x;
+    z = VEC_FMA(z, s, 4.99119423e-3f);
+    z = VEC_FMA(z, s, -2.67681349e-2f);
+    z = VEC_FMA(z, s, 1.12819925e-1f);
+    z = VEC_FMA(z, s, -3.76125336e-1f);
+    z = VEC_FMA(z, s, 1.28379166e-1f);
+    float small = VEC_FMA(z, x, x);
     return a < 0.927734375f ? small : large;
 }
 

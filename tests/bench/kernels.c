@@ -2,8 +2,8 @@
  * tabs.
  *
  * Products: GFLOP/s, beside CBLAS in the same run where the library was built with one, else beside the best product of this run; of bytes
- * beside ours of float32. What memory bounds: GB/s that have to be read and written, beside a plain copy. Each figure is the best of
- * several turns, and the peer's turns stand between ours, so that a busy machine hurts both alike.
+ * beside ours of float32; attention beside the best product. What memory bounds: GB/s that have to be read and written, beside a plain
+ * copy. Each figure is the best of several turns, and the peer's turns stand between ours, so that a busy machine hurts both alike.
  *
  *     build/tests/bench/kernels [PART OF A NAME …]
  *
@@ -182,6 +182,61 @@ static void bench_bytes(void)
     }
 }
 
+/* -- Attention: GFLOP/s of what is seen, beside the best product of this run. */
+
+struct attention {
+    struct mbk_attention a;
+    struct mbk_tensor q, keys, values, out, lse, dout, dq, dkeys, dvalues;
+};
+
+static int our_attention(void *context)
+{
+    return mbk_attend(k, &((struct attention *)context)->a);
+}
+
+static int our_attention_backward(void *context)
+{
+    const struct attention *t = context;
+    return mbk_attend_backward(k, &t->a, &t->dout, &t->dq, &t->dkeys, &t->dvalues);
+}
+
+static void bench_attention(void)
+{
+    static const struct {
+        const char *name;
+        int64_t batch, length, heads, size;
+        int causal;
+        float dropout;
+    } rows[] = {
+        { "attention BERT-base, 32x128", 32, 128, 12, 64, 0, 0 },
+        { "attention BERT-base, 32x128, dropout", 32, 128, 12, 64, 0, 0.1f },
+        { "attention GPT-2, 4x1024", 4, 1024, 12, 64, 1, 0 },
+        { "attention 128 wide, 2x1024", 2, 1024, 8, 128, 1, 0 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int64_t batch = rows[i].batch, length = rows[i].length, heads = rows[i].heads, size = rows[i].size;
+        struct attention t = { 0 };
+        struct mbk_tensor *all[] = { &t.q, &t.keys, &t.values, &t.out, &t.dout, &t.dq, &t.dkeys, &t.dvalues };
+        char name[100];
+        double ours, peer, pairs = (double)(batch * heads * length) * (double)(rows[i].causal ? (length + 1) / 2 : length);
+        if (!wanted(rows[i].name))
+            continue;
+        for (int j = 0; j < 8; j++)
+            *all[j] = mbk_tensor4(tensor(MBK_F32, batch * length, heads * size, -1, 1).data, MBK_F32, batch, length, heads, size);
+        t.lse = mbk_tensor3(tensor(MBK_F32, batch * heads, length, 0, 1).data, MBK_F32, batch, heads, length);
+        t.a = (struct mbk_attention){ .q = &t.q, .keys = &t.keys, .values = &t.values, .out = &t.out, .lse = &t.lse,
+                                      .causal = rows[i].causal, .dropout = rows[i].dropout, .seed = 1 };
+        best(our_attention, NULL, &t, &ours, &peer);
+        row(rows[i].name, 4e-9 * pairs * (double)size / ours, product_rate);
+        snprintf(name, sizeof name, "%s, backward", rows[i].name);
+        best(our_attention_backward, NULL, &t, &ours, &peer);
+        row(name, 10e-9 * pairs * (double)size / ours, product_rate);
+        for (int j = 0; j < 8; j++)
+            mbk_free(k, all[j]->data);
+        mbk_free(k, t.lse.data);
+    }
+}
+
 /* -- What memory bounds: an operation over [4096, 3072]. */
 
 static struct mbk_tensor x, y, z, u, bytes_out, half, scales, labels, line, scalar, pair;
@@ -280,6 +335,7 @@ int main(int argc, char **argv)
     fprintf(stderr, "%s: %s\n", mbk_device(k), mbk_description(k));
     bench_products();
     bench_bytes();
+    bench_attention();
     bench_memory();
     fprintf(stderr, "the most seen: %.1f GFLOP/s in a product, %.1f GB/s in a copy\n", product_rate, copy_rate);
     mbk_close(k);

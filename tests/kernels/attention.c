@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Shapes around the blocks and tiles there are: 8 × 48 and 6 × 16, 96 queries, 384 keys. */
+/* Shapes around the blocks and tiles there are: 8 × 48, 6 × 64 and 6 × 16, 96 queries, 384 keys. */
 static const struct {
     int64_t batch, queries, keys, heads, groups, size;
     int causal;
@@ -32,6 +32,7 @@ static const struct {
     { 1, 200, 797, 1, 1, 5, 1, 0, { 700 } },
     { 2, 13, 19, 4, 2, 8, 0, 0.25, { -1 } },
     { 1, 103, 103, 2, 1, 16, 1, 0.5, { 99 } },
+    { 1, 131, 131, 2, 1, 128, 1, 0.25, { -1 } },
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 
@@ -155,6 +156,61 @@ static void attention_body(const void *argument)
     kernels_close(k);
 }
 
+/* -- What isn't seen. */
+
+/* Rows first … end − 1 of x, [rows, each], are finite. */
+static void check_finite(struct mbk *k, const char *what, const struct mbk_tensor *x, int64_t first, int64_t end, int64_t each)
+{
+    double *host = kernels_get(k, x);
+    for (int64_t i = first * each; i < end * each; i++)
+        CHECKF(isfinite(host[i]), "%s: element %lld of row %lld is %g", what, (long long)(i % each), (long long)(i / each), host[i]);
+    free(host);
+}
+
+enum { UNSEEN_TIME = 70, UNSEEN_HEADS = 2 };
+
+/* q, keys, values, dout, of which the rows first … end − 1 are no numbers where `odd` says so; then out, dq, dkeys, dvalues. */
+static void attend_odd(struct mbk *k, const struct attention_test *test, int64_t size, const int odd[4], int64_t first, int64_t end,
+                       struct mbk_tensor t[8])
+{
+    int64_t width = UNSEEN_HEADS * size;
+    struct mbk_tensor lse = kernels_put(k, MBK_F32, SHAPE(1, UNSEEN_HEADS, UNSEEN_TIME), NULL);
+    for (int i = 0; i < 8; i++) {
+        double *x = kernels_random(UNSEEN_TIME * width, -2, 2, (uint64_t)i + 1);
+        for (int64_t j = first * width; i < 4 && odd[i] && j < end * width; j++)
+            x[j] = j % 3 ? (double)NAN : (double)INFINITY;
+        t[i] = kernels_put(k, test->type, SHAPE(1, UNSEEN_TIME, UNSEEN_HEADS, size), i < 4 ? x : NULL);
+        free(x);
+    }
+    struct mbk_attention a = { .q = &t[0], .keys = &t[1], .values = &t[2], .out = &t[4], .lse = &lse, .causal = 1 };
+    CHECK_RUN(k, mbk_attend(k, &a));
+    CHECK_RUN(k, mbk_attend_backward(k, &a, &t[3], &t[5], &t[6], &t[7]));
+    kernels_drop(k, &lse);
+}
+
+static void unseen_body(const void *argument)
+{
+    static const int64_t sizes[] = { 7, 64 };
+    const struct attention_test *test = argument;
+    struct mbk *k = kernels_open(test->backend, 2);
+    for (int s = 0; s < 2; s++)
+        for (int64_t odd = 1; odd < UNSEEN_TIME; odd += 4) {
+            int64_t width = UNSEEN_HEADS * sizes[s];
+            struct mbk_tensor t[8];
+            attend_odd(k, test, sizes[s], (const int[]){ 0, 1, 1, 0 }, odd, UNSEEN_TIME, t); /* keys that earlier queries don't see */
+            check_finite(k, "out", &t[4], 0, odd, width);
+            check_finite(k, "dq", &t[5], 0, odd, width);
+            for (int i = 0; i < 8; i++)
+                kernels_drop(k, &t[i]);
+            attend_odd(k, test, sizes[s], (const int[]){ 1, 0, 0, 1 }, odd, odd + 1, t); /* a query that doesn't see later keys */
+            check_finite(k, "dkeys", &t[6], odd + 1, UNSEEN_TIME, width);
+            check_finite(k, "dvalues", &t[7], odd + 1, UNSEEN_TIME, width);
+            for (int i = 0; i < 8; i++)
+                kernels_drop(k, &t[i]);
+        }
+    kernels_close(k);
+}
+
 TEST_TABLE
 {
     static struct attention_test tests[KERNELS_BACKENDS * 2];
@@ -164,5 +220,8 @@ TEST_TABLE
             *t = (struct attention_test){ kernels_backends[b], y ? MBK_BF16 : MBK_F32 };
             test_add(attention_body, t, "%s, %s: attention and its gradients, masked, grouped and dropped", t->backend,
                      mbk_type_name(t->type));
+            if (strcmp(t->backend, "cpu") == 0)
+                test_add(unseen_body, t, "%s, %s: what a causal query doesn't see may be anything, not a number too", t->backend,
+                         mbk_type_name(t->type));
         }
 }
