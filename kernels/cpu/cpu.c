@@ -1,6 +1,7 @@
 /* cpu.c: the CPU as a device: its memory, its scratch, what this processor can do, and the table of its operations. */
 #include "config.h"
 #include "cpu.h"
+#include "amx.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -177,6 +178,9 @@ static void look(struct cpu *c)
     c->blas = c->level == CPU_PLAIN && !(limit && strcmp(limit, "plain") == 0);
 #endif
     c->avx_vnni &= c->level >= CPU_AVX2 && !(limit && strcmp(limit, "avx2") == 0);
+#ifdef __x86_64__
+    c->amx = c->avx512_vnni && c->avx512_bf16 && cpu_amx_usable();
+#endif
 }
 
 static int cpu_available(int index)
@@ -219,8 +223,9 @@ static int cpu_open(struct mbk *k, int index, const struct mbk_options *options)
         return mbk_fail(k, "cannot start %d threads with %zu bytes of scratch", options->threads, options->scratch);
     }
     cpu_release(k, 0);
-    snprintf(k->description, sizeof k->description, "%d thread%s, %s%s%s%s%s", c->threads, c->threads == 1 ? "" : "s", levels[c->level],
-             c->avx512_vnni ? " VNNI" : "", c->avx_vnni ? " AVX-VNNI" : "", c->avx512_bf16 ? " BF16" : "", c->blas ? ", CBLAS" : "");
+    snprintf(k->description, sizeof k->description, "%d thread%s, %s%s%s%s%s%s", c->threads, c->threads == 1 ? "" : "s", levels[c->level],
+             c->avx512_vnni ? " VNNI" : "", c->avx_vnni ? " AVX-VNNI" : "", c->avx512_bf16 ? " BF16" : "", c->amx ? " AMX" : "",
+             c->blas ? ", CBLAS" : "");
     return 0;
 }
 

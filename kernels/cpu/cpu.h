@@ -23,7 +23,7 @@ enum cpu_level {
 struct cpu {
     int threads;
     enum cpu_level level;
-    int avx512_vnni, avx_vnni, avx512_bf16; /* beside the level */
+    int avx512_vnni, avx_vnni, avx512_bf16, amx; /* beside the level */
     int blas;                  /* float32 products go to CBLAS */
     struct cpu_pool *pool;
     char *scratch;          /* one block; what did not fit lies in `overflow` until the mark goes back to 0 */

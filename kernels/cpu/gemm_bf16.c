@@ -1,10 +1,10 @@
-/* gemm_bf16.c: products of bfloat16 by AVX512-BF16, sums in float32: two elements of k that stand together are multiplied and added at
+/* gemm_bf16.c: products of bfloat16 by AVX512-BF16 or AMX, sums in float32: two elements of k that stand together are multiplied and added at
  * once.
  *
  * To gemm.c such a pair is one element of 32 bits that it moves about like a float, and k is half as long. Where k runs along the rows
  * of an operand, pairs are lying there already; where it runs down the columns, two rows are first laid into each other.
  */
-#include "gemm.h"
+#include "amx.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -46,7 +46,8 @@ static void tile(const struct cpu_tile *t)
     tiles[t->rows - 1][(t->columns - 1) / WIDTH](t);
 }
 
-static const struct cpu_gemm_kernel kernel = { ROWS, COLUMNS, tile, dots, transpose };
+static const struct cpu_gemm_kernel vectors = { ROWS, COLUMNS, tile, dots, transpose };
+static const struct cpu_gemm_kernel matrices = { AMX_ROWS, AMX_COLUMNS, cpu_amx_tile_bf16, dots, transpose };
 
 /* -- Pairs. */
 
@@ -132,7 +133,7 @@ int cpu_gemm_bf16(struct mbk *k, const struct mbk_gemm *g)
     pairs.k = half(g->k);
     int status = -1;
     if (lay(k, &a, &pairs.a, &pairs.lda, &pairs.stride_a) == 0 && lay(k, &b, &pairs.b, &pairs.ldb, &pairs.stride_b) == 0)
-        status = cpu_gemm_by(k, &pairs, &kernel, NULL, NULL);
+        status = cpu_gemm_by(k, &pairs, cpu_of(k)->amx ? &matrices : &vectors, NULL, NULL);
     cpu_release(k, mark);
     return status;
 }

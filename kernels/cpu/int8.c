@@ -3,12 +3,13 @@
  * b is packed as in gemm.c, four elements of k to a step; the sums of its columns are kept beside it for the instructions that need a
  * unsigned. Threads take rows of c, or columns where the rows are few. All is exact up to the last scaling, so no order matters.
  */
-#include "int8.h"
+#include "amx.h"
 #include "loops.h"
 #include "gemm.h"
 
 enum {
     ROWS_AT_ONCE = 48,
+    SUMS_MOST = 768,         /* rows_most · columns_most of any kernel */
     PACKED_MOST = 8 << 20, /* bytes of b that are packed at once */
     FEW_ROWS = 16,         /* up to so many rows of a, b transposed, b is not packed */
     FEW_COLUMNS = 48,      /* columns done at once then */
@@ -151,7 +152,7 @@ static void do_blocks(void *context, int64_t first, int64_t end, int worker)
 {
     const struct work *w = context;
     int64_t width = w->kernel->columns_most, most = w->kernel->rows_most;
-    int32_t sums[8 * 64];
+    int32_t sums[SUMS_MOST];
     for (int64_t i = first; i < end; i++) {
         int64_t row = i % w->row_blocks * ROWS_AT_ONCE, rows = least(ROWS_AT_ONCE, w->m - row);
         int64_t group = i / w->row_blocks * w->group_columns, columns = least(w->group_columns, w->columns - group), a_row;
@@ -190,6 +191,8 @@ static const struct cpu_int8_kernel *choose_kernel(const struct mbk *k)
 {
 #ifdef __x86_64__
     const struct cpu *c = cpu_of(k);
+    if (c->amx)
+        return &cpu_int8_amx;
     if (c->avx512_vnni)
         return &cpu_int8_avx512_vnni;
     if (c->avx_vnni)

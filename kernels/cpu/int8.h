@@ -28,7 +28,7 @@ struct cpu_int8_kernel {
 int32_t cpu_int8_dot(const int8_t *a, const int8_t *b, int64_t n); /* in C, for whoever has nothing better */
 extern const struct cpu_int8_kernel cpu_int8_plain;
 #ifdef __x86_64__
-extern const struct cpu_int8_kernel cpu_int8_avx2, cpu_int8_avx_vnni, cpu_int8_avx512_vnni;
+extern const struct cpu_int8_kernel cpu_int8_avx2, cpu_int8_avx_vnni, cpu_int8_avx512_vnni, cpu_int8_amx;
 #endif
 
 #endif

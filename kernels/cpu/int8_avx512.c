@@ -1,5 +1,5 @@
 /* int8_avx512.c: 8-bit products by AVX-512 VNNI: 64 products and sums an instruction, bytes of a unsigned and so offset by 128. */
-#include "int8.h"
+#include "amx.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -72,4 +72,6 @@ static void tile(const struct cpu_int8_tile *t)
 }
 
 const struct cpu_int8_kernel cpu_int8_avx512_vnni = { ROWS, VECTORS * WIDTH, 128, tile, dot_of };
+/* Whoever has AMX has VNNI, which rows by themselves are better served by. */
+const struct cpu_int8_kernel cpu_int8_amx = { AMX_ROWS, AMX_COLUMNS, 0, cpu_amx_tile_int8, dot_of };
 #endif
