@@ -33,8 +33,8 @@ static const char *const people = "user,club,age\na,red,30\nb,blue,40\nc,red,\nd
 static const char *const things = "item,genre,year\nv,g1,1990\nw,g2,2000\nx,g1,2010\ny,g3,1980\nz,g2,1995\n";
 
 static void make_few(bool features) {
-    struct fake f;
-    if (pairs_make(&f, "{\"rating\": \"rating\"}", few, features ? people : NULL, features ? things : NULL) != MB_OK) FAIL("%s", f.message);
+    struct fake *f;
+    if (pairs_make(&f, "{\"rating\": \"rating\"}", few, features ? people : NULL, features ? things : NULL) != MB_OK) FAIL("%s", f->message);
 }
 
 /* -- gradients */
@@ -199,9 +199,9 @@ TEST("negatives depend on the seed, the epoch and the interaction alone, not on 
 
 TEST("a user who took everything gets a pair that teaches nothing")
 {
-    struct fake f;
+    struct fake *f;
     struct mbl_feed *feed = kept(calloc(1, sizeof *feed));
-    if (pairs_make(&f, "{}", "user,item\na,x\na,y\nb,x\n", NULL, NULL) != MB_OK) FAIL("%s", f.message);
+    if (pairs_make(&f, "{}", "user,item\na,x\na,y\nb,x\n", NULL, NULL) != MB_OK) FAIL("%s", f->message);
     struct mbl_model *m = open_model(open_cpu(1), "{\"kind\": \"matrix_factorization\", \"factors\": 3}", pairs_path("all"), feed);
     struct mbl_batch b = {0};
     CHECK_EQ(m->pairing.loss, MBL_LOSS_BPR);
@@ -217,11 +217,11 @@ TEST("a user who took everything gets a pair that teaches nothing")
 static void check_no_leak(const char *params) {
     struct world w = {.users = 60, .items = 40, .clubs = 4, .each = 12, .seed = 5};
     struct mbl_buf pairs = {0}, users = {0}, items = {0};
-    struct fake f;
+    struct fake *f;
     struct mbl_feed *part[3];
     static const char *const names[] = {"train", "val", "test"};
     world_write(&w, &pairs, &users, &items);
-    if (pairs_make(&f, params, pairs.data, users.data, items.data) != MB_OK) FAIL("%s", f.message);
+    if (pairs_make(&f, params, pairs.data, users.data, items.data) != MB_OK) FAIL("%s", f->message);
     struct mbk *k = open_cpu(1);
     struct mbl_model *m = NULL;
     static bool in[3][60][40];
@@ -275,12 +275,12 @@ TEST("the random split leaks nothing into training or its negatives")
 
 /* A world of 2 users and 6 items, with vectors put by hand so that scores are known. */
 static struct mbl_model *by_hand(struct mbl_feed *test) {
-    struct fake f;
+    struct fake *f;
     struct mbl_feed *train = kept(calloc(1, sizeof *train));
     /* Last of each user goes to the test; c's two items are there to be known. Popularity: p 3, q 2, others 1. */
     if (pairs_make(&f, "{\"split\": {\"by\": \"last\", \"test\": 2}}",
                    "user,item\na,p\na,q\na,r\na,s\nb,p\nb,t\nb,r\nb,u\nc,p\nc,q\nd,r\nd,s\ne,u\n", NULL, NULL) != MB_OK)
-        FAIL("%s", f.message);
+        FAIL("%s", f->message);
     struct mbl_model *m = open_model(open_cpu(1), "{\"kind\": \"matrix_factorization\", \"factors\": 1, \"loss\": \"bpr\"}", pairs_path("train"), train);
     if (mbl_feed_open(test, m, pairs_path("test"), &error)) FAIL("%s", error.text);
     return m;
@@ -479,11 +479,11 @@ static double trained(const char *shape, int threads, int stop, float *first) {
 static void check_same_bits(const char *shape) {
     struct world w = {.users = 80, .items = 60, .clubs = 4, .each = 10, .seed = 5};
     struct mbl_buf pairs = {0}, users = {0}, items = {0};
-    struct fake f;
+    struct fake *f;
     static float a[1024], b[1024], c[1024];
     world_write(&w, &pairs, &users, &items);
     if (pairs_make(&f, "{\"split\": {\"train\": 0.8, \"test\": 0.2}, \"users\": {\"unknown\": \"keep\"}}", pairs.data, users.data, items.data) != MB_OK)
-        FAIL("%s", f.message);
+        FAIL("%s", f->message);
     double loss = trained(shape, 1, 0, a);
     CHECK(loss > 0);
     CHECK(trained(shape, 3, 0, b) == loss);
