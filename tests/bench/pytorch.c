@@ -2,9 +2,9 @@
  * PyTorch's, ratio, parted by tabs. Without PyTorch ours stands alone.
  *
  * Both do the same in turns, ours then PyTorch's, so that a busy machine hurts both alike, and the medians are compared. A step is forward,
- * loss, backward, clipping and AdamW, of random weights, in float32, dropout on. PyTorch runs in a process of its own (pytorch.py), and a
- * step with either of its attentions: the faster one counts, and of memory the smaller. Memory is the most that the process held beyond
- * what it held before the model was made.
+ * loss, backward, clipping and AdamW, of random weights, dropout on, in float32 and in bfloat16, which is autocast there. PyTorch runs in a
+ * process of its own (pytorch.py), and a step with either of its attentions: the faster one counts, and of memory the smaller. Memory is the
+ * most that the process held beyond what it held before the model was made.
  *
  *     build/tests/bench/pytorch [PART OF A NAME …]
  *
@@ -267,13 +267,14 @@ static void step(void *context)
         fail(mbk_error(k));
 }
 
-static void prepare(struct training *t, const char *config, int64_t rows, int64_t time)
+static void prepare(struct training *t, const char *config, int64_t rows, int64_t time, int narrow)
 {
     struct mbl_arena arena = { 0 };
     struct mbl_json *json;
     struct mbl_error e;
     if (mbl_json_parse(config, strlen(config), "config.json", &arena, &json, &e) || mbl_model_create(k, json, &t->model, &e) ||
-        mbl_model_allocate(t->model, &e) || mbl_model_allocate_gradients(t->model, &e) || mbl_model_initialize(t->model, 1, &e))
+        mbl_model_allocate(t->model, &e) || mbl_model_allocate_gradients(t->model, &e) || mbl_model_initialize(t->model, 1, &e) ||
+        (narrow && mbl_model_narrow(t->model, true, &e)))
         fail(e.text);
     mbl_arena_free(&arena);
     struct mbl_model *m = t->model;
@@ -282,7 +283,7 @@ static void prepare(struct training *t, const char *config, int64_t rows, int64_
     t->labels = tensor(MBK_I32, answers, 1, (double)m->outputs - 1);
     t->labels = mbk_tensor1(t->labels.data, MBK_I32, answers);
     t->losses = mbk_tensor1(tensor(MBK_F32, answers, 1, 1).data, MBK_F32, answers);
-    t->doutputs = tensor(MBK_F32, answers, m->outputs, 1);
+    t->doutputs = tensor(mbl_model_output_type(m, true), answers, m->outputs, 1);
     t->norm = mbk_tensor(tensor(MBK_F32, 1, 1, 1).data, MBK_F32, 0, NULL);
     t->scale = mbk_tensor(tensor(MBK_F32, 1, 1, 1).data, MBK_F32, 0, NULL);
     t->parameters = calloc(m->parameter_count, sizeof *t->parameters);
@@ -293,7 +294,11 @@ static void prepare(struct training *t, const char *config, int64_t rows, int64_
         struct mbk_parameter *p = &t->parameters[i];
         *p = (struct mbk_parameter){ .value = m->parameters[i].value, .gradient = m->parameters[i].gradient, .decay = 0.01f };
         p->first = p->second = p->value;
-        p->first.data = (char *)t->moments + ((char *)p->value.data - (char *)m->values);
+        if (m->parameters[i].copy.data) {
+            p->master = p->value;
+            p->value = m->parameters[i].copy;
+        }
+        p->first.data = (char *)t->moments + ((char *)m->parameters[i].value.data - (char *)m->values);
         p->second.data = (char *)p->first.data + m->block_bytes;
     }
 }
@@ -317,19 +322,21 @@ static void bench_steps(void)
           "{\"model_type\": \"bert\", \"architectures\": [\"BertForSequenceClassification\"], \"num_labels\": 2}", 32, 128 },
         { "GPT-2 124M 4x256", "gpt2", "{\"model_type\": \"gpt2\", \"architectures\": [\"GPT2LMHeadModel\"]}", 4, 256 },
     };
-    static const char *const attentions[] = { "sdpa", "eager" };
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+    static const char *const attentions[] = { "sdpa", "eager" }, *const types[] = { "float32", "bfloat16" };
+    for (size_t j = 0; j < 2 * sizeof models / sizeof *models; j++) {
+        size_t i = j / 2;
+        const char *type = types[j % 2];
         char name[100], memory_name[100], arguments[100];
-        snprintf(name, sizeof name, "training step %s, tokens/s", models[i].name);
+        snprintf(name, sizeof name, "training step %s in %s, tokens/s", models[i].name, type);
         snprintf(memory_name, sizeof memory_name, "memory of it, MiB, less is better");
         if (!wanted(name))
             continue;
         struct training t = { 0 };
         double before = begin_memory(), ours = NAN, its = NAN, its_memory = NAN, tokens = models[i].rows * models[i].time;
-        prepare(&t, models[i].config, models[i].rows, models[i].time);
+        prepare(&t, models[i].config, models[i].rows, models[i].time, j % 2);
         for (int a = 0; a < 2; a++) {
             double mine, its_now;
-            snprintf(arguments, sizeof arguments, "%s %d %d %s", models[i].kind, models[i].rows, models[i].time, attentions[a]);
+            snprintf(arguments, sizeof arguments, "%s %d %d %s %s", models[i].kind, models[i].rows, models[i].time, attentions[a], type);
             struct peer torch = open_peer(arguments);
             take_turns(step, &t, &torch, turns, &mine, &its_now);
             if (!a || its_now < its) {

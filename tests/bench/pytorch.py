@@ -2,7 +2,7 @@
 seconds that this took; for the line "memory", with the bytes that the process held at most beyond what it held before the preparation.
 
     pytorch.py product M N K TRANSPOSE_A TRANSPOSE_B
-    pytorch.py bert|gpt2 ROWS TIME eager|sdpa
+    pytorch.py bert|gpt2 ROWS TIME eager|sdpa float32|bfloat16
 """
 import os
 import sys
@@ -29,7 +29,7 @@ def product(m, n, k, transpose_a, transpose_b):
     return lambda: torch.mm(a, b, out=c)
 
 
-def step(kind, rows, time_, attention):
+def step(kind, rows, time_, attention, precision):
     rows, time_ = int(rows), int(time_)
     if kind == "bert":
         config = transformers.BertConfig(attn_implementation=attention, num_labels=2)
@@ -45,7 +45,9 @@ def step(kind, rows, time_, attention):
 
     def once():
         optimizer.zero_grad(set_to_none=True)
-        model(input_ids=ids, labels=labels).loss.backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
