@@ -1,4 +1,5 @@
--- A small decoder that writes like a licence: a tokenizer, a language model, how surprised it is by text that it hasn't seen, and a sample.
+-- A small decoder that writes like a licence: a tokenizer, a language model, the same with weights of 4 bits, how surprised both are by text
+-- that they haven't seen, and a sample.
 
 project { name = "legalese", version = "1.0.0" }
 
@@ -18,16 +19,19 @@ local model = train "model" {
   epochs = 10, batch = 16, seed = 1,
 }
 
-local scores = evaluate "scores" { model = model, data = texts.test }
+-- Rounded by what the training texts show of each layer's inputs (GPTQ).
+local small = quantize "small" { model = model, scheme = "int4", group = 32, calibrate = texts.train, report = "build/small.json" }
 
-local ok = gate "quality" { scores, perplexity = { max = 25 } }
+local scores = evaluate "scores" { model = small, baseline = model, data = texts.test }
+
+local ok = gate "quality" { scores, perplexity = { max = 25 }, rise = { perplexity = { max = 0.8 } } }
 
 local sample = generate "sample" {
-  model = model, prompts = { "You may", "This License", "The program" },
+  model = small, prompts = { "You may", "This License", "The program" },
   tokens = 60, temperature = option("temperature", 0.7), top_k = 40, seed = 1,
 }
 
-local bundle = package "bundle" { model = model, card = "MODEL_CARD.md", scores = scores, files = { sample }, format = "tar.zst" }
+local bundle = package "bundle" { model = small, card = "MODEL_CARD.md", scores = scores, files = { sample }, format = "tar.zst" }
 
 release { bundle, gates = { ok }, sign = "dev" }
 

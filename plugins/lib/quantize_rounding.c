@@ -241,13 +241,14 @@ static int make_factor(struct work *w, struct mbl_error *e) {
     double *a = h, *b = u;
     for (int64_t i = 0; i < n * n; i++) a[i] = (double)w->r->moments[i];
     for (int64_t i = 0; i < n; i++) sum += a[i * n + i];
-    int status = isfinite(sum) && sum > 0 ? 0 : mbl_error_set(e, "what goes into it is no finite number, or all 0, on the calibration data");
-    for (int64_t i = 0; i < n; i++) {
+    int status = isfinite(sum) ? 0 : mbl_error_set(e, "what goes into it is no finite number on the calibration data");
+    for (int64_t i = 0; i < n && sum > 0; i++) {
         a[i * n + i] += DAMPING * sum / (double)n;
         w->importance[i] = (float)(a[i * n + i] * (double)n / sum);
     }
-    if (!status) status = factorize(a, n, e);
-    if (!status) {
+    const bool seen = sum > 0; /* an embedding that is no output layer is in no product: then as without data */
+    if (!status && seen) status = factorize(a, n, e);
+    if (!status && seen) {
         invert(a, b, n);
         w->factor = w->r->moments;
         for (int64_t i = 0; i < n * n; i++) w->factor[i] = (float)b[i];

@@ -70,6 +70,8 @@ test_text_and_generate_release() {
         (cd "$name" && example "$name" && mbuild -s release && mbuild verify r1 >/dev/null) || fail "$name doesn't release"
     done
     [[ -s generate/build/sample.txt ]] || fail "nothing was written"
+    at_least "$(($(bytes generate/build/model) * 10 / $(bytes generate/build/small)))" 45 "ten times what weights of 4 bits save"
+    at_least "$(($(bytes text/build/model) * 10 / $(bytes text/build/small)))" 25 "ten times what weights of 8 bits save"
 }
 
 run_tests "$@"

@@ -78,12 +78,15 @@ test_weights_of_4_bits_are_rounded_by_data_where_there_are_some() {
 for _, way in ipairs { "nearest", "search", "gptq" } do
   quantize(way) { model = writer, scheme = "int4", group = 32, rounding = way, calibrate = tales.train, samples = 40 }
 end
+quantize "table" { model = judge, scheme = "int4", embeddings = "q4_0", calibrate = reviews.val }
 quantize "best" { model = writer, scheme = "int4", group = 32, calibrate = tales.train, samples = 40 }
 LUA
     build
     above "$(metric nearest weight_error)" "$(metric search weight_error)" "nearest's error of the weights"
     above "$(metric nearest perplexity)" "$(metric gptq perplexity_float)" "nearest's perplexity"
     near "$(metric gptq perplexity)" "$(metric gptq perplexity_float)" 0.02 "the perplexity by gptq"
+    above "$(metric table agreement)" 0.9 "how often 4 bits and floats agree"
+    grep -q '"bert.embeddings.word_embeddings": "q4_0"' build/table/config.json
     expect_same "$(sha build/best/model.safetensors)" "$(sha build/gptq/model.safetensors)"
     local first
     first=$(sha build/gptq/model.safetensors)

@@ -475,10 +475,13 @@ TEST("data that say nothing, and weights that are 0, have a scale and a rounding
     static float w[2 * 256], moments[256 * 256], scales[8];
     static uint8_t bytes[256];
     struct mbl_rounding r = {.k = k, .type = MBK_I4, .group = 64, .rows = 2, .width = 256, .weights = w, .moments = moments};
+    for (int some = 0; some < 2; some++) {
+        for (int i = 0; i < 256; i++) moments[i * 257] = some && i % 3 ? 1 : 0;
+        if (mbl_round_weights(&r, bytes, scales, &error)) FAIL("%s", error.text);
+        for (int i = 0; i < 8; i++) CHECK(scales[i] == 1);
+        for (int i = 0; i < 256; i++) CHECK_EQ(bytes[i], 0);
+    }
+    moments[5] = moments[0] = NAN;
     CHECK_EQ(mbl_round_weights(&r, bytes, scales, &error), -1);
-    CHECK_CONTAINS(error.text, "no finite number, or all 0");
-    for (int i = 0; i < 256; i++) moments[i * 257] = i % 3 ? 1 : 0;
-    if (mbl_round_weights(&r, bytes, scales, &error)) FAIL("%s", error.text);
-    for (int i = 0; i < 8; i++) CHECK(scales[i] == 1);
-    for (int i = 0; i < 256; i++) CHECK_EQ(bytes[i], 0);
+    CHECK_CONTAINS(error.text, "what goes into it is no finite number on the calibration data");
 }
