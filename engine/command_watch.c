@@ -205,12 +205,16 @@ static const char *plural(uint32_t n) {
 
 static int watch(struct watcher *w, const struct options *o, struct ui *ui, struct err *e) {
     char changed[CHANGED] = "";
-    for (;;) {
+    for (bool first = true;; first = false) {
         struct err own;
         bool unknown;
         if (watch_all(w, o, e)) return -1;
         int status = command_build(o, &unknown, &own);
         if (status == INTERRUPTED) return status;
+        if (status < 0 && first && unknown) { /* what isn't there now may be misspelt; what the rules have lost later may come back */
+            *e = own;
+            return -1;
+        }
         if (status < 0) ui_message(ui, MB_ERROR, "%s", own.text);
         if (w->full) ui_message(ui, MB_WARN, "not all folders can be watched: fs.inotify.max_user_watches is too small");
         ui_message(ui, MB_INFO, "watching %u file%s in %u folder%s; Ctrl-C ends", w->file_count, plural(w->file_count), w->folder_count,

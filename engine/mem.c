@@ -262,7 +262,7 @@ static unsigned edit_distance(const char *a, const char *b) {
 
 const char *mem_nearest(const char *word, const char *const *names, size_t count) {
     const char *best = NULL;
-    unsigned least = (unsigned)(strnlen(word, 64) / 3 + 1) + 1; /* more than a third wrong is another word */
+    unsigned most = (unsigned)((strnlen(word, 64) + 1) / 3), least = (most ? most : 1) + 1; /* more than a third wrong is another word */
     for (size_t i = 0; i < count; i++) {
         unsigned d = edit_distance(word, names[i]);
         if (d < least) {

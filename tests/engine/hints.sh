@@ -88,4 +88,11 @@ test_a_command_of_an_added_plugin_takes_its_options() {
     expect_fail 2 "unknown option --who"
 }
 
+test_only_what_is_similar_is_suggested() {
+    run mbuild plugin info nope
+    expect_fail 2 'there is no plugin "nope"; `mbuild plugin list` shows those there are'
+    run mbuild plugin info comand
+    expect_fail 2 'did you mean "command"?'
+}
+
 run_tests "$@"

@@ -156,4 +156,11 @@ test_completion_knows_options_commands_and_targets_and_runs_nothing() {
     expect_no_file pwned
 }
 
+test_a_target_that_is_none_is_refused_at_once() {
+    write x <<<"x"
+    write mbuild.lua <<<'copy "hope" { from = "x" }'
+    run timeout 20 mbuild watch nope
+    expect_fail 2 "nope" 'did you mean "hope"?'
+}
+
 run_tests "$@"
