@@ -16,6 +16,9 @@ const struct command *command_find(const char *name);
 /* Parses the options up to the first word that is none, or, with `all`, everything. Fails on unknown ones with the nearest.
  * *rest is the index of the first word not taken. --help and --version print and set *done. */
 int options_parse(struct options *o, int argc, char **argv, bool all, int *rest, bool *done, struct err *e);
+
+/* Under make: adds what its -k, -n, -q and -s mean for a build, as a make below it would. */
+void options_take_make(struct options *o);
 void options_free(struct options *o);
 void options_help(void);
 

@@ -68,11 +68,9 @@ static bool open_named(struct jobserver *j, const char *auth) {
 
 static bool open_client(struct jobserver *j) {
     const char *flags = getenv("MAKEFLAGS");
-    const char *auth = flags ? last_word(flags, "--jobserver-auth=") : NULL, *count = flags ? last_word(flags, "-j") : NULL;
+    const char *auth = flags ? last_word(flags, "--jobserver-auth=") : NULL;
     if (!auth && flags) auth = last_word(flags, "--jobserver-fds="); /* before make 4.2 */
     if (!auth || !open_named(j, auth)) return false;
-    int n = count ? atoi(count) : 0;
-    if (n > 0 && n < TOKENS_MOST) j->jobs = n;
     j->client = true;
     /* The rest of make's flags, variables set on its command line above all, are nothing that a step may depend on unseen. */
     if (strncmp(auth, "fifo:", 5)) j->makeflags = mem_printf(" -j%d --jobserver-auth=%d,%d", j->jobs, j->read_fd, j->write_fd);
@@ -80,10 +78,12 @@ static bool open_client(struct jobserver *j) {
     return true;
 }
 
-/* `make -j1` has no tokens to share, but it means what it says. */
-static bool under_serial_make(void) {
+/* How many jobs make was given, which it means also where it shares no tokens: with -j1, or with a recipe that isn't marked by "+". 0 if it
+ * wasn't. */
+static int make_jobs(void) {
     const char *flags = getenv("MAKEFLAGS"), *count = flags ? last_word(flags, "-j") : NULL;
-    return count && atoi(count) == 1;
+    int n = count ? atoi(count) : 0;
+    return n > 0 && n < TOKENS_MOST ? n : 0;
 }
 
 /* Waits until we are gone, then returns what we held. It must survive what kills us: a signal to our group, the terminal's end. */
@@ -157,7 +157,7 @@ int jobserver_open(int jobs, int processors, struct jobserver **out, struct err 
         return err_errno(e, "cannot share memory");
     }
     *out = j;
-    if (!jobs && under_serial_make()) j->jobs = 1;
+    if (!jobs && make_jobs()) j->jobs = make_jobs();
     return !jobs && open_client(j) ? start_guardian(j, e) : open_server(j, e);
 }
 

@@ -80,6 +80,7 @@ static int run(struct options *o, int argc, char **argv, struct err *e) {
     int status = options_parse(&all, argc, argv, true, &rest, &done, e);
     const bool parsed = !status;
     bool unknown = !parsed && first < argc;
+    options_take_make(&all);
     if (parsed && !done) status = command_build(&all, &unknown, e);
     options_free(&all);
     if (unknown) { /* no target, or no option, of mbuild's: perhaps of a plugin that was added to those that come with mbuild */

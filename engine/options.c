@@ -151,6 +151,18 @@ static int parse_letters(struct options *o, const char *word, char **argv, int a
     return 0;
 }
 
+void options_take_make(struct options *o) {
+    const char *flags = getenv("MAKEFLAGS");
+    size_t n = flags ? strcspn(flags, " ") : 0;
+    if (!n || *flags == '-' || memchr(flags, '=', n)) return; /* the first word are letters, if there are any */
+    for (size_t i = 0; i < n; i++) {
+        if (flags[i] == 'k') o->keep_going = true;
+        else if (flags[i] == 'n') o->dry_run = true;
+        else if (flags[i] == 'q') o->question = true;
+        else if (flags[i] == 's') o->silent = true;
+    }
+}
+
 static void add_word(const char ***list, uint32_t *count, const char *word) {
     *list = mem_realloc(*list, (*count + 1) * sizeof **list);
     (*list)[(*count)++] = word;

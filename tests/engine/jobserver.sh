@@ -74,4 +74,35 @@ test_a_jobserver_that_is_not_there_is_passed_over() {
     expect_ran s1 s2 s3 s4
 }
 
+test_what_make_is_told_to_do_holds_for_the_build_below_it() {
+    needs_make
+    write mbuild.lua <<'LUA'
+command "bad" { cmd = { "false" }, stdout = "build/bad" }
+command "good" { cmd = { "echo", "good" }, stdout = "build/good" }
+alias "all" { "build/bad", "build/good" }
+default "all"
+LUA
+    write Makefile <<<$'all:\n\t+@mbuild -j1 --json'
+    run make -n
+    expect_ok
+    expect_no_file build
+    expect_printed "would run good"
+    run make -q
+    expect_status 1 # stale
+    expect_no_file build
+    run make -k
+    expect_fail 2
+    expect_content build/good good
+    rm -rf build .mbuild
+    run make k=n q=1
+    expect_fail 2
+    expect_same "$(ended skipped)" good
+}
+
+test_without_tokens_makes_number_of_jobs_holds() {
+    four
+    MAKEFLAGS=" -j2" build --sandbox=off
+    expect_same "$(most_at_once)" 2
+}
+
 run_tests "$@"
