@@ -38,7 +38,7 @@ struct snap_head {
 
 enum { /* flags of an entry */
     SNAP_EXECUTABLE = 1 << 0,
-    SNAP_NOFOLLOW = 1 << 1, /* lies inside a folder that is an artifact: `parent` */
+    SNAP_NOFOLLOW = 1 << 1, /* lies inside a folder that is an artifact (`parent`), or is a link that a step made */
     SNAP_GLOBAL = 1 << 2,   /* the whole answer depends on it */
     SNAP_UNSURE = 1 << 3,   /* its stat can't be trusted: looked at anew */
     SNAP_GONE = 1 << 4      /* no longer an entry */
@@ -56,7 +56,7 @@ struct snap_fact {
     uint32_t type, producer; /* enum artifact_type; step or NO_ID */
     unsigned char digest[32];
     uint64_t size;
-    uint32_t parent, unused; /* entry of the folder that this one lies in, or NO_ID */
+    uint32_t parent, unused; /* entry of the folder that this one lies in, or of the link that it lies behind; or NO_ID */
 };
 
 struct snap_edge { /* a step depends on an entry */

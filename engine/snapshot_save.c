@@ -126,8 +126,16 @@ static void add_inside(struct image *m, const char *folder, uint32_t parent) {
     free(names);
 }
 
+/* What lies behind an output that is a link: its readers depend on that. */
+static void add_behind(struct image *m, const char *link, uint32_t parent) {
+    struct file_stat st;
+    struct err ignored;
+    add_now(m, link, 0, parent);
+    if (!sys_stat(link, false, &st, &ignored) && st.kind == FILE_FOLDER) add_inside(m, link, parent);
+}
+
 static unsigned trust(const struct session *s, const struct file *f) {
-    if (f->stat.kind == FILE_LINK) return SNAP_NOFOLLOW | SNAP_UNSURE; /* an output whose readers depend on what lies behind it */
+    if (f->stat.kind == FILE_LINK) return SNAP_NOFOLLOW | (vouches(s, &f->stat) ? 0 : SNAP_UNSURE);
     if (f->stat.kind == FILE_FOLDER) return vouches(s, &f->stat) ? 0 : SNAP_UNSURE;
     return f->stat.fresh || f->stat.ctime_ns < 0 ? SNAP_UNSURE : 0;
 }
@@ -142,6 +150,7 @@ static uint32_t add_file(struct image *m, uint32_t file, uint32_t producer) {
     } else {
         add_entry(m, f->path, &f->stat, trust(m->session, f), &f->artifact, producer, NO_ID);
         if (f->stat.kind == FILE_FOLDER) add_inside(m, f->path, entry);
+        if (f->stat.kind == FILE_LINK) add_behind(m, f->path, entry);
     }
     return entry;
 }
@@ -286,17 +295,23 @@ static void build_image(struct image *m, const uint32_t *order, uint32_t count, 
 
 /* -- one brought up to date */
 
-/* Files inside these folders are listed anew. */
-static void renew_folders(struct image *m, const bool *renewed, uint32_t entries) {
+/* A kind of file with entries below it. */
+static bool has_parts(unsigned kind) {
+    return kind == FILE_FOLDER || kind == FILE_LINK;
+}
+
+/* Files inside these folders, and what lies behind these links, are listed anew. */
+static void renew_parts(struct image *m, const bool *renewed, uint32_t entries) {
     for (uint32_t i = 0; i < entries; i++) {
         if (fact_at(m, i)->parent == NO_ID || !renewed[fact_at(m, i)->parent] || stat_at(m, i)->flags & SNAP_GONE) continue;
         stat_at(m, i)->flags |= SNAP_GONE;
         m->gone_count++;
     }
     for (uint32_t i = 0; i < entries; i++)
-        if (renewed[i] && stat_at(m, i)->kind == FILE_FOLDER) {
+        if (renewed[i] && has_parts(stat_at(m, i)->kind)) {
             char *path = mem_strdup(m->sections[SNAP_PATHS].data + stat_at(m, i)->path);
-            add_inside(m, path, i);
+            if (stat_at(m, i)->kind == FILE_FOLDER) add_inside(m, path, i);
+            else add_behind(m, path, i);
             free(path);
         }
 }
@@ -317,13 +332,13 @@ static void patch_entries(struct image *m, const struct snapshot *snap) {
             break;
         }
         uint32_t producer = fact_at(m, i)->producer;
-        bool folder = f->stat.kind == FILE_FOLDER || stat_at(m, i)->kind == FILE_FOLDER;
-        if (folder && (dirty[i] || (producer != NO_ID && snap->reached[producer]))) any = renewed[i] = true;
-        if (folder && !renewed[i]) continue;
+        bool parts = has_parts(f->stat.kind) || has_parts(stat_at(m, i)->kind);
+        if (parts && (dirty[i] || (producer != NO_ID && snap->reached[producer]))) any = renewed[i] = true;
+        if (parts && !renewed[i]) continue;
         fill_stat(m, stat_at(m, i), &f->stat, trust(m->session, f));
         fill_fact(fact_at(m, i), &f->artifact, producer);
     }
-    if (any && !m->useless) renew_folders(m, renewed, snap->entry_count);
+    if (any && !m->useless) renew_parts(m, renewed, snap->entry_count);
     free(renewed);
     free(dirty);
 }

@@ -109,6 +109,38 @@ LUA
     build
     expect_restored link
     expect_same "$(readlink build/link)" ../data
+    expect_settled
+    expect_same "$(events step_finished)" "" # all is said by stats, behind the link too
+    rm data/y
+    build
+    expect_ran after
+}
+
+test_a_call_with_nothing_to_do_looks_behind_links_to_files_and_to_nothing() {
+    write one <<<"1"
+    write mbuild.lua <<'LUA'
+local link = command "link" { cmd = { "ln", "-s", "../one", "build/link" }, outputs = { "build/link" } }
+local dangles = command "dangles" { cmd = { "ln", "-s", "../two", "build/dangles" }, outputs = { "build/dangles" } }
+command "reads" { cmd = "cat build/link build/dangles > build/reads || true", inputs = { link, dangles }, outputs = { "build/reads" } }
+LUA
+    build --sandbox=off
+    expect_settled
+    expect_same "$(events step_finished)" ""
+    write one <<<"uno"
+    build --sandbox=off
+    expect_ran reads
+    expect_content build/reads uno
+    expect_settled
+    expect_same "$(events step_finished)" ""
+    write two <<<"zwei"
+    build --sandbox=off
+    expect_ran reads
+    expect_content build/reads $'uno\nzwei'
+    expect_settled
+    rm one
+    build --sandbox=off
+    expect_ran reads
+    expect_content build/reads zwei
 }
 
 test_empty_large_and_executable_outputs_come_back_as_they_were() {
@@ -184,6 +216,13 @@ test_a_damaged_file_of_a_folder_in_the_store_makes_the_folder_again() {
     build
     digest=$(sha build/t/two)
     object=.mbuild/store/${digest:0:2}/${digest:2}
+    chmod u+w "$object"
+    printf 'X' | dd of="$object" bs=1 count=1 conv=notrunc status=none # of the same size: only its bytes tell
+    rm -r build/t
+    build
+    expect_ran t
+    expect_content build/t/two 2
+    expect_same "$(sha "$object")" "$digest"
     chmod u+w "$object"
     : >"$object"
     rm -r build/t
