@@ -159,18 +159,10 @@ static int bind_params(struct session *s, const struct step *step, struct bindin
     return 0;
 }
 
-/* Whether the step was bound to a plugin that has been made anew since. */
-static bool is_outdated(const struct session *s, const struct step *step) {
-    if (!step->binding || step->plugin_file == NO_ID) return false;
-    const struct file *f = &s->graph.files[step->plugin_file];
-    return f->state == FILE_KNOWN && !digest_same(&step->binding->plugin->file_digest, &f->artifact.digest);
-}
-
 int bind_step(struct session *s, uint32_t index, struct err *e) {
     struct step *step = &s->graph.steps[index];
     const struct plugin *plugin = NULL;
-    if (step->binding && !is_outdated(s, step)) return 0;
-    step->binding = NULL;
+    if (step->binding) return 0; /* a plugin that a step makes isn't found before that step is done, so it stays what it is */
     if (find_plugin(s, step, &plugin, e)) return bind_fail(step, e);
     if (!plugin) return 0;
     struct binding *b = arena_alloc(&s->graph.arena, sizeof *b);

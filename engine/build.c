@@ -180,7 +180,7 @@ static void decide(struct build *b, uint32_t index) {
         build_define(b, index);
         return;
     }
-    const struct binding *before = step->binding; /* its plugin may have been made only now, or made anew */
+    const struct binding *before = step->binding; /* its plugin may have been made only now */
     if (bind_step(s, index, &e) || (s->graph.steps[index].binding != before && bind_check(s, index, &e)) || decide_step(s, index, &d, &e)) {
         fail_step(b, index, e.text);
         return;
@@ -467,9 +467,10 @@ static int loop(struct build *b, int signal_fd, struct err *e) {
 /* The longest way from each step to the end of the build, by how long steps took when they last ran. */
 static void measure_paths(struct build *b) {
     struct graph *g = &b->session->graph;
+    bool kept = state_keeps_durations(b->session->state); /* of steps that were cleaned away; few repos have any */
     for (uint32_t i = b->count; i--;) {
         struct step *s = &g->steps[b->order[i]];
-        double longest = 0, own = s->record ? s->record->seconds : 0;
+        double longest = 0, own = s->record ? s->record->seconds : kept ? state_get_duration(b->session->state, s->name) : 0;
         for (uint32_t k = 0; k < s->consumer_count; k++)
             if (g->steps[s->consumers[k]].remaining_s > longest) longest = g->steps[s->consumers[k]].remaining_s;
         s->remaining_s = longest + own;

@@ -26,6 +26,7 @@ static const char *const statements[STATE_STATEMENTS] = {
     [STATE_DROP_RECORD] = "DELETE FROM record WHERE step = ?1",
     [STATE_KEEP_DURATION] = "INSERT INTO duration VALUES (?1, ?2) ON CONFLICT (step) DO UPDATE SET seconds = excluded.seconds",
     [STATE_GET_DURATION] = "SELECT seconds FROM duration WHERE step = ?1",
+    [STATE_ANY_DURATION] = "SELECT 1 FROM duration LIMIT 1",
 
     [STATE_GET_ACTIONS] = "SELECT step, key, row FROM action WHERE key = ?1 ORDER BY id DESC",
     [STATE_ALL_ACTIONS] = "SELECT step, key, row FROM action",

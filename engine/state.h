@@ -80,6 +80,7 @@ int state_prune_actions(struct state *s, int64_t older_than_ms, uint32_t *droppe
 
 /* -- Durations by step name, for the critical path and the time left; kept when a record goes. 0 if never run. */
 double state_get_duration(struct state *s, const char *step);
+bool state_keeps_durations(struct state *s); /* whether it knows any of a step that has no record */
 
 /* -- Runs. The rows of the last million steps are kept, those of runs all. */
 struct state_run {

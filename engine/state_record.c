@@ -64,6 +64,14 @@ double state_get_duration(struct state *s, const char *step) {
     return seconds >= 0 && seconds < 1e15 ? seconds : 0;
 }
 
+bool state_keeps_durations(struct state *s) {
+    struct err ignored;
+    sqlite3_stmt *q = state_query(s, STATE_ANY_DURATION, &ignored, "");
+    bool any = q && state_next(s, q, &ignored) > 0;
+    if (any) sqlite3_reset(q);
+    return any;
+}
+
 /* -- actions */
 
 int state_each_action(struct state *s, const struct digest *key, struct arena *a,

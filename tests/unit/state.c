@@ -82,7 +82,9 @@ TEST("a step has one record, the last that was put; dropped, it has none, but it
     OK(state_get_record(s, "teacher", &a, &found, &e));
     check_record(found, &r);
     CHECK(state_get_duration(s, "teacher") == 42);
+    CHECK(!state_keeps_durations(s));
     OK(state_drop_record(s, "teacher", &e));
+    CHECK(state_keeps_durations(s));
     OK(state_get_record(s, "teacher", &a, &found, &e));
     CHECK(!found);
     CHECK(state_get_duration(s, "teacher") == 42);
