@@ -46,8 +46,8 @@ static int csv_next(struct records *r, struct mbl_error *e) {
     }
     c->waiting = false;
     if (c->csv.count != c->width)
-        return mbl_error_set(e, "%s:%lld: ragged row: found %zu fields, expected %zu", mbl_stream_name(r->stream), (long long)c->csv.line,
-                             c->csv.count, c->width);
+        return mbl_error_set(e, "%s:%lld: ragged row: found %zu field%s, expected %zu", mbl_stream_name(r->stream),
+                             (long long)c->csv.line, c->csv.count, c->csv.count == 1 ? "" : "s", c->width);
     for (size_t i = 0; i < c->width; i++) c->cells[i] = trim(&c->csv.fields[i]);
     r->line = c->csv.line;
     return 1;
@@ -66,8 +66,8 @@ static int read_header(struct csv_records *c, const struct options *o, bool head
     const char **names = mbl_arena_alloc(&c->arena, (c->width + 1) * sizeof *names);
     const char *file = mbl_stream_name(c->records.stream);
     if (o->columns.count && o->columns.count != c->width)
-        return mbl_error_set(e, "%s:%lld: the rule names %zu columns; found %zu fields", file, (long long)c->csv.line, o->columns.count,
-                             c->width);
+        return mbl_error_set(e, "%s:%lld: the rule names %zu column%s; found %zu field%s", file, (long long)c->csv.line, o->columns.count,
+                             o->columns.count == 1 ? "" : "s", c->width, c->width == 1 ? "" : "s");
     for (size_t i = 0; i < c->width; i++) {
         struct cell cell = trim(&c->csv.fields[i]);
         if (o->columns.count) names[i] = o->columns.items[i];

@@ -58,6 +58,7 @@ test_a_time_in_the_future_is_no_reason_to_run() {
     touch -d '+10 days' x
     settle
     expect_nothing_ran
+    expect_restored
     printf 'two\n' >x
     touch -d '+10 days' x
     build
@@ -102,6 +103,43 @@ test_whole_second_times_hide_no_change() {
     done
 }
 
+# A file system that stamps by whole seconds: all that mbuild hears of times is cut to these.
+whole_seconds() {
+    command -v "$MB_CC" >/dev/null || skip "no C compiler"
+    [[ -z $MB_SANITIZERS ]] || skip "a sanitizer wants to be loaded first"
+    write whole.c <<'C'
+#define _GNU_SOURCE
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int statx(int at, const char *restrict path, int flags, unsigned mask, struct statx *restrict out) {
+    int status = (int)syscall(SYS_statx, at, path, flags, mask, out);
+    out->stx_mtime.tv_nsec = out->stx_ctime.tv_nsec = 0;
+    return status;
+}
+C
+    "$MB_CC" -shared -fPIC -o whole.so whole.c
+    export LD_PRELOAD=$PWD/whole.so
+}
+
+test_on_a_file_system_of_whole_seconds_no_change_hides() {
+    whole_seconds
+    pair
+    local i
+    for i in 1 2 3 4 5 6 7 8; do # several within each second, of the same size and the same file
+        printf 'w%d\n' "$i" >x
+        build
+        expect_content build/b "w$i"
+    done
+    sleep 2.1
+    build
+    sleep 2.1
+    build
+    build
+    expect_nothing_ran
+    expect_same "$(events step_finished)" "" # and in the end stats are trusted all the same
+}
+
 # A clock that the program is made to believe in, by faketime or by a name space of time (which moves only the other clocks).
 test_a_clock_set_back_a_day_hides_no_change() {
     command -v faketime >/dev/null || skip "faketime is not installed"
@@ -125,6 +163,7 @@ test_a_database_and_snapshot_from_the_future_hide_no_change() {
     find . -exec touch -h -d '+1 day' {} +
     build
     expect_nothing_ran
+    expect_restored
     printf 'two\n' >x
     build
     expect_ran a b
