@@ -36,9 +36,10 @@ static inline struct cpu *cpu_of(const struct mbk *k)
     return k->state;
 }
 
-/* -- Threads. Cuts [0, count) into at most one range a thread, each of whole multiples of `grain` but for the last, calls body(context,
- * first, end, worker) on each, and waits. worker < threads tells which scratch is its own. Ranges depend on the number of threads, so that
- * no sum may go across elements of [0, count) within body. Cannot fail; must not be called from within a body. */
+/* -- Threads. Cuts [0, count) into a few ranges a thread, each of whole multiples of `grain` but for the last, calls body(context, first,
+ * end, worker) on each, and waits. worker < threads tells which scratch is its own; it may be called for several ranges. Ranges depend on
+ * the number of threads, so that no sum may go across elements of [0, count) within body. Cannot fail; must not be called from within a
+ * body. */
 typedef void cpu_body(void *context, int64_t first, int64_t end, int worker);
 void cpu_parallel(struct mbk *k, int64_t count, int64_t grain, cpu_body *body, void *context);
 

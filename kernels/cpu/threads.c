@@ -1,7 +1,9 @@
 /* threads.c: a few threads that wait for work, one pool a stream.
  *
- * The calling thread takes the first range itself. A worker first watches the generation counter for some microseconds, since in a training
- * step the next piece of work comes at once, and then sleeps. Ranges are fixed by their number alone: nothing depends on who is faster.
+ * A piece of work is cut into more parts than there are threads, and whoever is free takes the next one, the calling thread among them. So a
+ * thread that other programs keep off its processor delays at most the part that it has, and one that wakes up too late none at all.
+ * Parts are fixed by their number alone: nothing of what they make depends on who is faster. A worker first watches for work for some
+ * microseconds, since in a training step the next piece comes at once, and then sleeps.
  */
 #include "cpu.h"
 
@@ -10,7 +12,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SPINS = 4000 };
+enum { SPINS = 4000, PARTS_EACH = 4 };
 
 struct worker {
     struct cpu_pool *pool;
@@ -21,14 +23,15 @@ struct worker {
 struct cpu_pool {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
-    _Atomic unsigned generation; /* goes up with each piece of work */
-    _Atomic int left;            /* workers that have not finished it */
+    /* The generation, which goes up with each piece of work, from bit 32 on; from bit 16 on how many parts it has, and below the next
+     * one to take. One word, so that a part that was taken is of the work that stands below. */
+    _Atomic uint64_t ticket;
+    _Atomic int left;            /* parts that are not finished */
     int stop, count;             /* count: workers, the caller not among them */
-    /* The work. */
+    /* The work: stands as long as one of its parts is not finished. */
     cpu_body *body;
     void *context;
     int64_t elements, grain, tasks;
-    int parts;
     struct worker workers[];
 };
 
@@ -39,34 +42,57 @@ static inline void pause_a_little(void)
 #endif
 }
 
-static void run_part(const struct cpu_pool *pool, int part)
+static uint32_t generation_of(uint64_t ticket)
 {
-    int64_t first = pool->tasks * part / pool->parts * pool->grain, end = pool->tasks * (part + 1) / pool->parts * pool->grain;
+    return (uint32_t)(ticket >> 32);
+}
+
+static int parts_of(uint64_t ticket)
+{
+    return (int)(ticket >> 16 & 0xffff);
+}
+
+static void run_part(const struct cpu_pool *pool, int part, int parts, int worker)
+{
+    int64_t first = pool->tasks * part / parts * pool->grain, end = pool->tasks * (part + 1) / parts * pool->grain;
     if (end > pool->elements)
         end = pool->elements;
     if (first < end)
-        pool->body(pool->context, first, end, part);
+        pool->body(pool->context, first, end, worker);
+}
+
+/* Does parts until none is left to take. Whether it finished the last one. */
+static int run_parts(struct cpu_pool *pool, int worker)
+{
+    int last = 0;
+    uint64_t ticket = atomic_load(&pool->ticket);
+    while ((int)(ticket & 0xffff) < parts_of(ticket)) {
+        if (!atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket + 1))
+            continue;
+        run_part(pool, (int)(ticket & 0xffff), parts_of(ticket), worker);
+        last = atomic_fetch_sub(&pool->left, 1) == 1;
+        ticket = atomic_load(&pool->ticket);
+    }
+    return last;
 }
 
 static void *worker_main(void *argument)
 {
     struct worker *w = argument;
     struct cpu_pool *pool = w->pool;
-    unsigned seen = 0;
+    uint32_t seen = 0;
     for (;;) {
-        for (int i = 0; i < SPINS && atomic_load(&pool->generation) == seen; i++)
+        for (int i = 0; i < SPINS && generation_of(atomic_load(&pool->ticket)) == seen; i++)
             pause_a_little();
         pthread_mutex_lock(&pool->lock);
-        while (atomic_load(&pool->generation) == seen)
+        while (generation_of(atomic_load(&pool->ticket)) == seen)
             pthread_cond_wait(&pool->work, &pool->lock);
-        seen = atomic_load(&pool->generation);
+        seen = generation_of(atomic_load(&pool->ticket));
         int stop = pool->stop;
         pthread_mutex_unlock(&pool->lock);
         if (stop)
             return NULL;
-        if (w->index < pool->parts)
-            run_part(pool, w->index);
-        if (atomic_fetch_sub(&pool->left, 1) == 1) {
+        if (run_parts(pool, w->index)) {
             pthread_mutex_lock(&pool->lock);
             pthread_cond_signal(&pool->done);
             pthread_mutex_unlock(&pool->lock);
@@ -74,12 +100,12 @@ static void *worker_main(void *argument)
     }
 }
 
-static void wake(struct cpu_pool *pool, int stop)
+static void wake(struct cpu_pool *pool, int parts, int stop)
 {
     pthread_mutex_lock(&pool->lock);
     pool->stop = stop;
-    atomic_store(&pool->left, pool->count);
-    atomic_fetch_add(&pool->generation, 1);
+    atomic_store(&pool->left, parts);
+    atomic_store(&pool->ticket, (uint64_t)(generation_of(atomic_load(&pool->ticket)) + 1) << 32 | (uint64_t)parts << 16);
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->lock);
 }
@@ -113,7 +139,7 @@ struct cpu_pool *cpu_pool_open(int threads)
 
 void cpu_pool_close(struct cpu_pool *pool)
 {
-    wake(pool, 1);
+    wake(pool, 0, 1);
     for (int i = 0; i < pool->count; i++)
         pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->work);
@@ -136,9 +162,9 @@ void cpu_parallel(struct mbk *k, int64_t count, int64_t grain, cpu_body *body, v
     pool->elements = count;
     pool->grain = grain;
     pool->tasks = tasks;
-    pool->parts = tasks < pool->count + 1 ? (int)tasks : pool->count + 1;
-    wake(pool, 0);
-    run_part(pool, 0);
+    int most = PARTS_EACH * (pool->count + 1);
+    wake(pool, tasks < most ? (int)tasks : most, 0);
+    run_parts(pool, 0);
     for (int i = 0; i < SPINS && atomic_load(&pool->left) > 0; i++)
         pause_a_little();
     pthread_mutex_lock(&pool->lock);
