@@ -217,6 +217,8 @@ static void take_resources(struct build *b, struct build_step *bs, int sign) {
     b->cpu_free -= sign * bs->cpu;
     b->cpu_used += sign * bs->cpu;
     b->gpu_free -= sign * s->resources.gpu;
+    if (sign > 0) bs->gpus = gpus_hold(&b->session->gpu_list, s->resources.gpu);
+    else gpus_release(&b->session->gpu_list, bs->gpus);
     if (sign > 0) b->mem_free -= s->resources.mem;
     else b->mem_free += s->resources.mem;
     if (s->resources.pool != NO_ID) b->session->graph.pools[s->resources.pool].used += sign;

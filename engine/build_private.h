@@ -34,7 +34,8 @@ struct build_step {
     double *metric_values;
     uint32_t metric_count, metric_name_cap, metric_value_cap;
     const char *lineage;      /* the last answer, kept until the step is done */
-    int cpu, gpu;             /* held while it runs */
+    int cpu;                  /* held while it runs, as are … */
+    uint64_t gpus;            /* … these */
     uint64_t mem;
     struct placed *first;     /* --check-repro: what the first of two runs made, in first_folder */
     uint32_t first_count;

@@ -100,12 +100,20 @@ static void input_paths(struct build_step *bs, struct worker_path *paths) {
     }
 }
 
+/* What the rule declares; and, unless that is among it, which GPUs the step has asked for and holds. */
 static const char **env_pairs(struct build_step *bs) {
-    const struct step *step = &bs->build->session->graph.steps[bs->step];
-    const char **pairs = arena_alloc(&bs->arena, (2 * step->env_count + 1) * sizeof *pairs);
+    const struct session *s = bs->build->session;
+    const struct step *step = &s->graph.steps[bs->step];
+    const char **pairs = arena_alloc(&bs->arena, (2 * step->env_count + 3) * sizeof *pairs);
+    bool declared = false;
     for (uint32_t i = 0; i < step->env_count; i++) {
         pairs[2 * i] = step->env[i];
         pairs[2 * i + 1] = getenv(step->env[i]);
+        declared |= !strcmp(step->env[i], "CUDA_VISIBLE_DEVICES");
+    }
+    if (bs->gpus && !declared) {
+        pairs[2 * step->env_count] = "CUDA_VISIBLE_DEVICES";
+        pairs[2 * step->env_count + 1] = gpus_text(&s->gpu_list, bs->gpus, &bs->arena);
     }
     return pairs;
 }

@@ -2,6 +2,7 @@
 #include "decide.h"
 #include "files.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,10 +151,19 @@ static int key_add_behind(struct digest_context *c, const struct file *f, struct
     return 0;
 }
 
+/* On several GPUs sums are taken in another order than on one, so their number is part of it. */
+static const char *device_in_key(const struct session *s, const struct step *step, char text[64]) {
+    if (!(step->binding->type->flags & MB_DEVICE_MATTERS)) return "";
+    if (step->resources.gpu < 2 || !strcmp(s->device, "cpu")) return s->device;
+    snprintf(text, 64, "%s, %d of them", s->device, step->resources.gpu);
+    return text;
+}
+
 /* Everything that a step's outputs depend on. The form is versioned by its first string: another form is another key. */
 static int step_key(struct session *s, const struct step *step, struct decision *d, struct err *e) {
     const struct binding *b = step->binding;
     int status = 0;
+    char device[64];
     struct digest_context *c = digest_begin();
     digest_add_string(c, "mbuild key 1");
     digest_add(c, b->plugin->digest.bytes, sizeof b->plugin->digest.bytes);
@@ -161,7 +171,7 @@ static int step_key(struct session *s, const struct step *step, struct decision 
     digest_add_string(c, b->keyed);
     digest_add_string(c, d->env);
     digest_add_string(c, d->fingerprint);
-    digest_add_string(c, b->type->flags & MB_DEVICE_MATTERS ? s->device : "");
+    digest_add_string(c, device_in_key(s, step, device));
     /* Slots are sorted by the rule's role names, and unnamed ones come first; the type's role is what counts. */
     for (uint32_t k = 0; k < b->type->role_count; k++) {
         const struct role_type *role = &b->type->roles[k];

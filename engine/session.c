@@ -44,7 +44,8 @@ static int count_gpus(void) {
 
 static int find_device(struct session *s, struct err *e) {
     const char *wanted = s->options->device ? s->options->device : "auto";
-    s->gpus = count_gpus();
+    gpus_open(&s->gpu_list, getenv("CUDA_VISIBLE_DEVICES"), count_gpus(), &s->graph.arena);
+    s->gpus = s->gpu_list.count;
     bool usable = HAVE_CUDA && s->gpus;
     if (strcmp(wanted, "auto") && strcmp(wanted, "cpu") && strcmp(wanted, "cuda"))
         return err_set(e, "--device: auto, cpu or cuda expected, found %s", wanted);

@@ -2,6 +2,7 @@
 #ifndef ENGINE_SESSION_H
 #define ENGINE_SESSION_H
 
+#include "gpus.h"
 #include "graph.h"
 #include "jobs.h"
 #include "jobserver.h"
@@ -48,6 +49,7 @@ struct session {
     struct ui *ui;
     const char *device;       /* "cpu" or "cuda" */
     int cpus, gpus;           /* what the scheduler may hand out */
+    struct gpus gpu_list;     /* which these are */
     uint64_t memory;          /* likewise, in bytes */
     int lock_fd;              /* -1: none */
     bool read_only;           /* nothing is written: -n, -q, status, why … */

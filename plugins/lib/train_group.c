@@ -48,7 +48,7 @@ int mbl_group_create(struct mbl_trainer *t, struct mbl_error *e) {
     all[0] = t->model->k;
     for (int i = 0; i < count; i++) all[i + 1] = t->streams[i];
     int status = mbk_comm_open(all, count + 1, &t->comm, e->text, sizeof e->text);
-    if (status) mbl_error_wrap(e, "training on %d devices", count + 1);
+    if (status) mbl_error_wrap(e, "training on %d devices (for NCCL a step needs network = true)", count + 1);
     for (int i = 0; i < count && !status; i++) status = create_other(t, t->streams[i], &t->others[i], e);
     free(all);
     return status;

@@ -1,6 +1,7 @@
 /* train_open.c: what a training starts from: data, tokenizer, model, teacher; see train_session.h. */
 #include "train_session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,21 @@ static int open_device(struct mbl_session *s, int threads, struct mbl_error *e) 
     if (!mbk_open(device, &options, &s->k, e->text, sizeof e->text)) return 0;
     s->k = NULL;
     return mbl_error_wrap(e, "device %s", device);
+}
+
+/* A step that asked for GPUs sees those that it holds and no others, and trains on all of them. */
+static int open_others(struct mbl_session *s, struct mbl_error *e) {
+    if (strcmp(mbk_device(s->k), "cuda") || !s->host->env(s->run, "CUDA_VISIBLE_DEVICES")) return 0;
+    int count = mbk_device_count("cuda");
+    s->others = mbl_alloc((size_t)(count > 1 ? count : 1) * sizeof *s->others);
+    for (int i = 1; i < count; i++) {
+        char device[32];
+        snprintf(device, sizeof device, "cuda:%d", i);
+        if (mbk_open(device, NULL, &s->others[s->other_count], e->text, sizeof e->text)) return mbl_error_wrap(e, "device %s", device);
+        s->host->log(s->run, MB_DEBUG, "and on %s: %s", device, mbk_description(s->others[s->other_count]));
+        s->other_count++;
+    }
+    return 0;
 }
 
 /* The largest product of a step, in multiplications. */
@@ -303,6 +319,9 @@ int mbl_session_open(struct mbl_session *s, struct mbl_error *e) {
     s->trainer.train = &s->train;
     s->trainer.teacher = s->teacher;
     s->trainer.teacher_model = s->teacher_model;
+    if (open_others(s, e)) return -1;
+    s->trainer.streams = s->others;
+    s->trainer.stream_count = s->other_count;
     return mbl_trainer_open(&s->trainer, e);
 }
 
@@ -315,5 +334,7 @@ void mbl_session_close(struct mbl_session *s) {
     free(s->teacher);
     mbl_buf_free(&s->log);
     mbl_arena_free(&s->arena);
+    for (int i = 0; i < s->other_count; i++) mbk_close(s->others[i]);
+    free(s->others);
     if (s->k) mbk_close(s->k);
 }

@@ -9,6 +9,8 @@ struct mbl_session {
     struct mb_run *run;
     enum mbl_training kind;
     struct mbk *k;
+    struct mbk **others;         /* streams on the further GPUs that the step holds */
+    int other_count;
     struct mbl_arena arena;
     struct mbl_feed train, val;
     bool has_val;
