@@ -121,6 +121,56 @@ static int lay(struct mbk *k, struct operand *o, const void **data, int64_t *ld,
     return 0;
 }
 
+/* What is laid of an operand at once, where k runs down its columns: so many others, a multiple of all that tiles have. By the shape
+ * alone, as few as fit PAIRS_MOST, so that large operands, the logits' say, take no second memory of their size. */
+enum { PAIRS_MOST = 4 << 20, OTHERS_LEAST = 144 };
+
+static int64_t others_at_once(const struct operand *o)
+{
+    int64_t most = PAIRS_MOST / half(o->k) / OTHERS_LEAST * OTHERS_LEAST;
+    return !o->down || o->batch > 1 || most >= o->others ? o->others : most < OTHERS_LEAST ? OTHERS_LEAST : most;
+}
+
+static size_t c_size(const struct mbk_gemm *g)
+{
+    return g->c_type == MBK_F32 ? 4 : 2;
+}
+
+/* The product of the rows of c from `first` on, with b's pairs as they are laid. */
+static int multiply_rows(struct mbk *k, const struct mbk_gemm *g, struct operand a, int64_t first, int64_t rows)
+{
+    struct mbk_gemm part = *g;
+    size_t mark = cpu_mark(k), offset = (size_t)(first * g->n) * c_size(g);
+    a.from += first;
+    a.others = part.m = rows;
+    part.c = (char *)g->c + (size_t)(first * g->ldc) * c_size(g);
+    part.before = g->before ? (char *)g->before + offset : NULL;
+    part.residual = g->residual ? (const char *)g->residual + offset : NULL;
+    int status = lay(k, &a, &part.a, &part.lda, &part.stride_a);
+    if (status == 0)
+        status = cpu_gemm_by(k, &part, cpu_of(k)->amx ? &matrices : &vectors, NULL, NULL);
+    cpu_release(k, mark);
+    return status;
+}
+
+/* The product of the columns of c from `first` on. */
+static int multiply_columns(struct mbk *k, const struct mbk_gemm *g, const struct operand *a, struct operand b, int64_t first,
+                            int64_t columns)
+{
+    struct mbk_gemm part = *g;
+    size_t mark = cpu_mark(k);
+    b.from += first;
+    b.others = part.n = columns;
+    part.c = (char *)g->c + (size_t)first * c_size(g);
+    part.bias = g->bias ? (const char *)g->bias + (size_t)first * (g->bias_type == MBK_F32 ? 4 : 2) : NULL;
+    int status = lay(k, &b, &part.b, &part.ldb, &part.stride_b);
+    int64_t rows = others_at_once(a);
+    for (int64_t row = 0; status == 0 && row < g->m; row += rows)
+        status = multiply_rows(k, &part, *a, row, g->m - row < rows ? g->m - row : rows);
+    cpu_release(k, mark);
+    return status;
+}
+
 int cpu_gemm_bf16(struct mbk *k, const struct mbk_gemm *g)
 {
     struct mbk_gemm pairs = *g;
@@ -128,13 +178,13 @@ int cpu_gemm_bf16(struct mbk *k, const struct mbk_gemm *g)
                          .stride = g->stride_a };
     struct operand b = { .from = g->b, .down = !g->transpose_b, .k = g->k, .others = g->n, .batch = g->batch, .ld = g->ldb,
                          .stride = g->stride_b };
-    size_t mark = cpu_mark(k);
     pairs.a_type = pairs.b_type = MBK_F32;
     pairs.k = half(g->k);
-    int status = -1;
-    if (lay(k, &a, &pairs.a, &pairs.lda, &pairs.stride_a) == 0 && lay(k, &b, &pairs.b, &pairs.ldb, &pairs.stride_b) == 0)
-        status = cpu_gemm_by(k, &pairs, cpu_of(k)->amx ? &matrices : &vectors, NULL, NULL);
-    cpu_release(k, mark);
+    /* What is dense with c goes by whole rows of it. */
+    int64_t columns = g->before || g->residual ? g->n : others_at_once(&b);
+    int status = 0;
+    for (int64_t first = 0; status == 0 && first < g->n; first += columns)
+        status = multiply_columns(k, &pairs, &a, b, first, g->n - first < columns ? g->n - first : columns);
     return status;
 }
 #endif

@@ -35,6 +35,9 @@ static const struct product_case {
     { 31, 15, 16, 0, 0, 0.25, 0, 0, 0, 0, MBK_NONE },
     { 193, 47, 64, 0, 1, 1, 0, 1, 0, 0, MBK_RELU },
     { 13, 241, 37, 1, 1, 1, 1, 0, 0, 0, MBK_NONE },
+    /* so long that operands are taken in parts */
+    { 2, 150, 60001, 0, 0, 1, 1, 1, 0, 0, MBK_NONE },
+    { 150, 3, 60001, 1, 0, 1, 0, 1, 1, 1, MBK_TANH },
 };
 
 struct product_test {
