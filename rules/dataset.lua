@@ -1,8 +1,9 @@
 -- dataset "d" { from = "x.csv.gz", label = "y", clean, expect, split = { train = 0.8, val = 0.1, test = 0.1 }, … }: a table, images or text
 -- as tensors. `from` is a path, a pattern, an artifact or a list of these. Parts: d.schema, and d.train, d.val, d.test as the split has
 -- them, or d.all without a split.
--- dataset "d" { from = "ratings.csv", user = "user", item = "item", rating, time, users = "users.csv", items = { from = "items.csv", id = "item" },
--- split = { by = "last", val = 1, test = 1 } or shares }: who took what, for recommenders. `user` and `item` make it such a dataset.
+-- dataset "d" { from = "ratings.csv", user = "user", item = "item", rating, time, users = "users.csv", items = { from = "items.csv",
+-- id = "item" }, split = { by = "last", val = 1, test = 1 } or shares }: who took what,
+-- for recommenders. `user` and `item` make it such a dataset.
 
 local parts = { "train", "val", "test" }
 

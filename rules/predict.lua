@@ -1,7 +1,7 @@
 -- predict.lua: predict "answers" { model = m, data = d.test }, or ids = "rows.json" in place of data
 -- What the model says to each row: build/NAME.safetensors, or `to`; a name that ends in .json is written as JSON, .jsonl as lines of what it
--- means: the class, the value, the words' tags and the entities in them. A recommender gives each user of `data`, or of `ids`, its k best items;
--- with both, data says what the users have seen.
+-- means: the class, the value, the words' tags and the entities in them. A recommender gives each user of `data`,
+-- or of `ids`, its k best items; with both, data says what the users have seen.
 
 predict = rule("predict", function(name, t)
   local taken, params = split(t, { "model", "data", "ids", "to" })

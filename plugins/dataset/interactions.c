@@ -62,12 +62,15 @@ const struct mb_param interactions_params[] = {
 /* -- checking */
 
 static int check_split(const struct mb_host *host, struct mb_run *run) {
-    double train = host->param_float(run, "split.train"), val = host->param_float(run, "split.val"), test = host->param_float(run, "split.test");
+    double train = host->param_float(run, "split.train"), val = host->param_float(run, "split.val"),
+           test = host->param_float(run, "split.test");
     if (!strcmp(host->param_string(run, "split.by"), "last")) {
         if (host->param_given(run, "split.train") && train != 0)
-            return host->fail(run, "split: by = \"last\" takes how many interactions of each user to hold back, val and test; train is the rest");
+            return host->fail(
+                run, "split: by = \"last\" takes how many interactions of each user to hold back, val and test; train is the rest");
         if (val != floor(val) || test != floor(test) || val + test < 1)
-            return host->fail(run, "split: by = \"last\": val and test are whole numbers of interactions, one at least; found %g and %g", val, test);
+            return host->fail(run, "split: by = \"last\": val and test are whole numbers of interactions, one at least; found %g and %g",
+                              val, test);
         return MB_OK;
     }
     if (fabs(train + val + test - 1) > 1e-6)
@@ -176,8 +179,8 @@ static void report(const struct interactions *x) {
     for (int p = 0; p < PART_ALL; p++)
         if (counts[p]) host->metric(x->run, metrics[p], (double)counts[p]);
     if (x->repeated + x->unloved)
-        host->log(x->run, MB_INFO, "%zu interactions dropped: %zu rated below %g, %zu of pairs that are there again", x->repeated + x->unloved,
-                  x->unloved, x->least_rating, x->repeated);
+        host->log(x->run, MB_INFO, "%zu interactions dropped: %zu rated below %g, %zu of pairs that are there again",
+                  x->repeated + x->unloved, x->unloved, x->least_rating, x->repeated);
 }
 
 static void release(struct interactions *x) {

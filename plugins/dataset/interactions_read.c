@@ -160,11 +160,12 @@ static int by_pair(const void *a, const void *b) {
 }
 
 static int refuse(struct interactions *x, const struct pair *first, const struct pair *again) {
-    return mbl_error_set(&x->e,
-                         "%s:%lld: user \"%.60s\" and item \"%.60s\" are a pair that %s:%lld has already; clean = { duplicates = \"drop\" } "
-                         "keeps the first, \"last\" the latest",
-                         x->files[again->file], (long long)again->line, x->ids[MBL_USERS].names[again->user],
-                         x->ids[MBL_ITEMS].names[again->item], x->files[first->file], (long long)first->line);
+    return mbl_error_set(
+        &x->e,
+        "%s:%lld: user \"%.60s\" and item \"%.60s\" are a pair that %s:%lld has already; clean = { duplicates = \"drop\" } "
+        "keeps the first, \"last\" the latest",
+        x->files[again->file], (long long)again->line, x->ids[MBL_USERS].names[again->user], x->ids[MBL_ITEMS].names[again->item],
+        x->files[first->file], (long long)first->line);
 }
 
 static int settle_duplicates(struct interactions *x) {
@@ -221,10 +222,11 @@ static int match_entries(struct interactions *x, enum mbl_side side, const struc
         size_t before = ids->count, code = dictionary_add(ids, name, strlen(name));
         bool unknown = code >= known;
         if (unknown && o->unknown == STRANGER_FAIL)
-            return mbl_error_set(&x->e,
-                                 "%s:%lld: %s \"%.100s\" has no interaction; unknown = \"keep\" keeps it, to be recommended by its features, "
-                                 "\"drop\" leaves it out",
-                                 table_file(t, row), (long long)t->lines[row], mbl_side_name(side), name);
+            return mbl_error_set(
+                &x->e,
+                "%s:%lld: %s \"%.100s\" has no interaction; unknown = \"keep\" keeps it, to be recommended by its features, "
+                "\"drop\" leaves it out",
+                table_file(t, row), (long long)t->lines[row], mbl_side_name(side), name);
         if (code < before && entry[code] >= 0)
             return mbl_error_set(&x->e, "%s:%lld: %s \"%.100s\" is in line %lld already", table_file(t, row), (long long)t->lines[row],
                                  mbl_side_name(side), name, (long long)t->lines[entry[code]]);

@@ -38,7 +38,8 @@ static void split_last(struct interactions *x, const struct ticket *t) {
 
 static void split_shares(struct interactions *x, const struct ticket *t) {
     double n = (double)x->count;
-    size_t train = (size_t)floor(n * x->shares[PART_TRAIN] + 0.5), val = (size_t)floor(n * (x->shares[PART_TRAIN] + x->shares[PART_VAL]) + 0.5);
+    size_t train = (size_t)floor(n * x->shares[PART_TRAIN] + 0.5),
+           val = (size_t)floor(n * (x->shares[PART_TRAIN] + x->shares[PART_VAL]) + 0.5);
     for (size_t i = 0; i < x->count; i++) x->pairs[t[i].at].part = i < train ? PART_TRAIN : i < val ? PART_VAL : PART_TEST;
 }
 
@@ -66,7 +67,8 @@ int interactions_divide(struct interactions *x) {
         uint32_t words[4];
         mbk_philox(x->seed, i, words);
         double drawn = (double)words[0] * 4294967296.0 + (double)(words[1] & 0xfffff000); /* exact: 52 bits */
-        tickets[i] = (struct ticket){x->by == SPLIT_RANDOM ? drawn : x->pairs[i].time, x->by == SPLIT_LAST ? x->pairs[i].user : 0, (uint32_t)i};
+        tickets[i] =
+            (struct ticket){x->by == SPLIT_RANDOM ? drawn : x->pairs[i].time, x->by == SPLIT_LAST ? x->pairs[i].user : 0, (uint32_t)i};
     }
     qsort(tickets, x->count, sizeof *tickets, by_ticket);
     if (x->by == SPLIT_LAST) split_last(x, tickets);

@@ -15,6 +15,7 @@ int rank_judge(const struct mb_host *host, struct mb_run *run, struct mbl_model 
     size_t given = host->param_count(run, "k");
     int64_t *at = mbl_arena_alloc(a, (given + 1) * sizeof *at);
     *out = (struct mbl_ranking){.at = at};
+    if (!given) return mbl_error_set(e, "k: a length of lists expected, such as { 10 }");
     for (size_t i = 0; i < given; i++) at[i] = host->param_int(run, mbl_arena_printf(a, "k[%zu]", i));
     qsort(at, given, sizeof *at, by_value);
     for (size_t i = 0; i < given; i++)
@@ -23,6 +24,10 @@ int rank_judge(const struct mb_host *host, struct mb_run *run, struct mbl_model 
     if (out->strangers)
         host->log(run, MB_WARN, "%lld of %lld users are unknown to the model: they are recommended the most popular items",
                   (long long)out->strangers, (long long)out->users);
+    const struct mbl_ranking_figures *mine = &out->figures[out->at_count - 1], *popular = &out->popular[out->at_count - 1];
+    host->log(run, MB_INFO, "at %lld: recall %.4f, NDCG %.4f, hit rate %.4f; the most popular items: %.4f, %.4f, %.4f",
+              (long long)out->at[out->at_count - 1], mine->recall, mine->ndcg, mine->hit_rate, popular->recall, popular->ndcg,
+              popular->hit_rate);
     return 0;
 }
 

@@ -103,8 +103,9 @@ static int find_tensor(const struct opening *o, const char *name, enum mbl_dtype
     const struct mbl_tensor *t = *out = mbl_safetensors_find(o->file, name);
     if (!t) return mbl_error_set(o->e, "the tensor %.200s is missing", name);
     if (t->type == type && t->rank == rank && (rows < 0 || t->shape[0] == rows) && (rank < 2 || t->shape[1] == width)) return 0;
-    return mbl_error_set(o->e, "the tensor %.200s is %s with %d dimensions, of %lld rows; %s with %d, of %lld rows, expected by the schema", name,
-                         mbl_dtype_name(t->type), t->rank, t->rank ? (long long)t->shape[0] : 0, mbl_dtype_name(type), rank, (long long)rows);
+    return mbl_error_set(o->e, "the tensor %.200s is %s with %d dimensions, of %lld rows; %s with %d, of %lld rows, expected by the schema",
+                         name, mbl_dtype_name(t->type), t->rank, t->rank ? (long long)t->shape[0] : 0, mbl_dtype_name(type), rank,
+                         (long long)rows);
 }
 
 /* A copy of a tensor's data, for it may lie anywhere. */

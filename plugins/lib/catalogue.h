@@ -62,8 +62,8 @@ MBL_EXPORT int64_t mbl_catalogue_find(const struct mbl_catalogue *c, enum mbl_si
 MBL_EXPORT int64_t mbl_catalogue_add(struct mbl_catalogue *c, enum mbl_side side, const char *id);
 /* Sets a feature of one that was added: `text` of a category (NULL: it was no text), `number` of a number (NaN: it was none). An unknown
  * category is taken for missing. */
-MBL_EXPORT int mbl_catalogue_set(struct mbl_catalogue *c, enum mbl_side side, int64_t index, const char *feature, const char *text, double number,
-                                 struct mbl_error *e);
+MBL_EXPORT int mbl_catalogue_set(struct mbl_catalogue *c, enum mbl_side side, int64_t index, const char *feature, const char *text,
+                                 double number, struct mbl_error *e);
 /* Where those of another catalogue are in this one: map [from's count]. Those that aren't are added, with what their features are by name
  * here: a category that this one doesn't know is missing. */
 MBL_EXPORT void mbl_catalogue_adopt(struct mbl_catalogue *c, enum mbl_side side, const struct mbl_catalogue *from, int32_t *map);

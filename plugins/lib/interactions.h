@@ -1,9 +1,9 @@
 /* interactions.h: a part of a dataset of interactions: which user took which item, as the step dataset.interactions leaves it.
  *
- * Beside its catalogue (catalogue.h) a part has, of its rows, `user` and `item` I32 (indices into the catalogue), perhaps `rating` F32 and `time` F64
- * (seconds, or whatever unit the source has), and `line` I64. Parts for validation and test also hold what each user took in the parts
- * before: `seen:offsets` I64 [users + 1] and `seen` I32, items in ascending order, so that a part stands for itself: what is recommended
- * must be new to the user, and a negative must be nothing that the user is known to have taken.
+ * Beside its catalogue (catalogue.h) a part has, of its rows, `user` and `item` I32 (indices into the catalogue), perhaps `rating` F32 and
+ * `time` F64 (seconds, or whatever unit the source has), and `line` I64. Parts for validation and test also hold what each user took in the
+ * parts before: `seen:offsets` I64 [users + 1] and `seen` I32, items in ascending order, so that a part stands for itself: what is
+ * recommended must be new to the user, and a negative must be nothing that the user is known to have taken.
  */
 #ifndef MBL_INTERACTIONS_H
 #define MBL_INTERACTIONS_H

@@ -155,8 +155,10 @@ static int set_problem(struct mbl_model *m, const struct mbl_json *config, struc
         return mbl_error_set(e, "the data have a tag for each word, which models of tokens learn: encoder { … }, or finetune");
     bool pairs = m->architecture->takes == MBL_TAKES_PAIRS;
     if (pairs != (s->task == MBL_INTERACTIONS))
-        return mbl_error_set(e, pairs ? "a %s learns from interactions: give the dataset a user = \"column\" and an item = \"column\""
-                                      : "the data are interactions of users and items, which a %s can't learn from: matrix_factorization and two_towers can",
+        return mbl_error_set(e,
+                             pairs ? "a %s learns from interactions: give the dataset a user = \"column\" and an item = \"column\""
+                                   : "the data are interactions of users and items, which a %s can't learn from: matrix_factorization "
+                                     "and two_towers can",
                              m->architecture->kind);
     if (pairs) return mbl_pairing_problem(m, config, e);
     if (!s->features) return mbl_error_set(e, "the data have no numeric or categorical column to learn from");

@@ -1,8 +1,9 @@
 /* model_two_towers.c: users and items each through a tower of their own: what is learned of the id, plus what is learned of each category,
- * plus a linear map of the numbers, then linear layers to the vector (Covington, Adams, Sargin 2016; Yi et al. 2019). Whoever wasn't met in training has
- * the features alone, to which `id_dropout` accustoms the tower.
+ * plus a linear map of the numbers, then linear layers to the vector (Covington, Adams, Sargin 2016; Yi et al. 2019). Whoever wasn't met in
+ * training has the features alone, to which `id_dropout` accustoms the tower.
  *
- * The features of all that the catalogue knows lie on the device, codes as float32 (exact below 2^24), so that a batch brings indices alone.
+ * The features of all that the catalogue knows lie on the device, codes as float32 (exact below 2^24), so that a batch brings indices
+ * alone.
  */
 #include "layers.h"
 #include "model_architectures.h"
@@ -171,7 +172,8 @@ static int reserve_tower(struct mbl_model *m, enum mbl_side side, int64_t rows, 
         take(m, &t->rstd, mbk_tensor1(NULL, MBK_F32, rows), e) ||
         take(m, &t->values, mbk_tensor2(NULL, MBK_F32, rows, (int64_t)t->schema.number_count), e))
         return -1;
-    if (training && (take(m, &t->dx, mbk_tensor2(NULL, MBK_F32, rows, D), e) || take(m, &t->dout, mbk_tensor2(NULL, MBK_F32, rows, width), e)))
+    if (training &&
+        (take(m, &t->dx, mbk_tensor2(NULL, MBK_F32, rows, D), e) || take(m, &t->dout, mbk_tensor2(NULL, MBK_F32, rows, width), e)))
         return -1;
     for (size_t i = 0; i < t->schema.trait_count; i++)
         if (t->schema.traits[i].category && take(m, &t->codes[i], mbk_tensor1(NULL, MBK_I32, rows), e)) return -1;
@@ -251,7 +253,8 @@ static int backward_tower(struct mbl_model *m, const struct mbl_tower_call *c, c
     struct two_towers *s = m->state;
     struct tower *t = &s->tower[c->side];
     int64_t n = c->rows.shape[0];
-    struct mbk_tensor x = mbk_rows(&t->x, 0, n), dx = mbk_rows(&t->dx, 0, n), dout = mbk_rows(&t->dout, 0, n), rstd = mbk_rows(&t->rstd, 0, n);
+    struct mbk_tensor x = mbk_rows(&t->x, 0, n), dx = mbk_rows(&t->dx, 0, n), dout = mbk_rows(&t->dout, 0, n),
+                      rstd = mbk_rows(&t->rstd, 0, n);
     const struct mbk_tensor *d = dvectors;
     if (s->normalize) {
         if (mbk_rmsnorm_backward(m->k, &t->out, &s->gamma, &rstd, dvectors, &dout, NULL))
@@ -270,7 +273,8 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
     size_t count;
     double dropout;
     enum mbk_activation activation;
-    bool featured = mbl_json_get(mbl_json_get(m->schema.json, "users"), "features") || mbl_json_get(mbl_json_get(m->schema.json, "items"), "features");
+    bool featured =
+        mbl_json_get(mbl_json_get(m->schema.json, "users"), "features") || mbl_json_get(mbl_json_get(m->schema.json, "items"), "features");
     m->state = s;
     t->reserve = reserve_tower;
     t->forward = forward_tower;

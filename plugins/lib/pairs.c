@@ -47,10 +47,11 @@ int mbl_pairs_reserve(struct mbl_pairs *p, struct mbl_model *m, int64_t rows, st
     if (rows <= p->room) return 0;
     release(p, m->k);
     if (all && rows > MOST_ROWS)
-        return mbl_error_set(e, "batch: %lld rows that all meet each other are too many; at most %d, or take loss = \"bpr\"", (long long)rows,
-                             MOST_ROWS);
-    const struct mbk_tensor shapes[] = {mbk_tensor1(NULL, MBK_I32, rows), mbk_tensor1(NULL, MBK_I32, rows), mbk_tensor1(NULL, MBK_I32, items),
-                                        mbk_tensor1(NULL, MBK_I32, items), mbk_tensor2(NULL, MBK_F32, rows, rows)};
+        return mbl_error_set(e, "batch: %lld rows that all meet each other are too many; at most %d, or take loss = \"bpr\"",
+                             (long long)rows, MOST_ROWS);
+    const struct mbk_tensor shapes[] = {mbk_tensor1(NULL, MBK_I32, rows), mbk_tensor1(NULL, MBK_I32, rows),
+                                        mbk_tensor1(NULL, MBK_I32, items), mbk_tensor1(NULL, MBK_I32, items),
+                                        mbk_tensor2(NULL, MBK_F32, rows, rows)};
     for (int i = 0; i <= (all ? ADJUST : ITEM_ROWS); i++) {
         p->device[i] = shapes[i];
         p->device[i].data = mbk_alloc(m->k, mbk_bytes(&shapes[i]));
@@ -84,7 +85,8 @@ static struct chance chance_of(const struct mbl_pairs *p, struct mbl_model *m, b
     mbk_philox(p->seed, (uint64_t)p->epoch, words);
     const bool *cold = mbl_towers_of(m)->cold;
     training = training && m->pairing.id_dropout > 0;
-    return (struct chance){(uint64_t)words[0] << 32 | words[1], {training && cold[MBL_USERS], training && cold[MBL_ITEMS]}, m->pairing.id_dropout};
+    return (struct chance){
+        (uint64_t)words[0] << 32 | words[1], {training && cold[MBL_USERS], training && cold[MBL_ITEMS]}, m->pairing.id_dropout};
 }
 
 /* Four words for the j-th item of an interaction: j = 0 is the one that was taken. */

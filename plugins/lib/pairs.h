@@ -13,7 +13,8 @@ struct mbl_pairs {
     uint64_t seed;               /* of negatives and dropped ids */
     int64_t epoch;
     int64_t total;               /* interactions of the training, by which log Q is told */
-    /* a batch: users, user_rows [room], items, item_rows [room · (1 + negatives)], I32, on the device and on the host; adjust F32 [room, room] */
+    /* a batch: users, user_rows [room], items, item_rows [room · (1 + negatives)], I32, on the device and on the host; adjust F32 [room,
+     * room] */
     struct mbk_tensor device[5];
     int32_t *staging, *head, *next; /* head: by item, the first of a batch's columns that has it, or -1; next: [room] */
     float *adjust;

@@ -156,6 +156,7 @@ int mbl_quantize(struct mbl_model *m, struct mbl_feed *f, const struct mbl_quant
     if (m->quantized) return mbl_error_set(e, "the model is quantized already");
     if (m->architecture->takes == MBL_TAKES_TOKENS) return mbl_quantize_tokens(m, f, o, out, report, e);
     if (o->type && o->type != MBK_I8) return mbl_error_set(e, "a %s is quantized to int8 alone", m->architecture->kind);
+    if (m->architecture->takes == MBL_TAKES_PAIRS) return mbl_error_set(e, "a %s stays float32: there is no quantized one", m->architecture->kind);
     if (!f) return mbl_error_set(e, "a %s is calibrated on data: calibrate is missing, a part of the data", m->architecture->kind);
     if (calibrate(m, f, o->batch, &w, e) || create_int8(m, out, e)) goto done;
     for (size_t i = 0; i < w.count; i++)

@@ -325,7 +325,8 @@ void mbl_ranking_each(const struct mbl_ranking *r, bool popular, void (*each)(vo
         const struct {
             const char *name;
             double value;
-        } rows[] = {{"recall", figures[k].recall}, {"ndcg", figures[k].ndcg}, {"hit_rate", figures[k].hit_rate}, {"coverage", figures[k].coverage}};
+        } rows[] = {
+            {"recall", figures[k].recall}, {"ndcg", figures[k].ndcg}, {"hit_rate", figures[k].hit_rate}, {"coverage", figures[k].coverage}};
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
             char name[48];
             snprintf(name, sizeof name, "%s@%lld", rows[i].name, (long long)r->at[k]);

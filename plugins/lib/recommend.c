@@ -38,7 +38,8 @@ int mbl_pairing_problem(struct mbl_model *m, const struct mbl_json *config, stru
     if (i == 3 || (i == MBL_LOSS_MSE && ranks))
         return mbl_error_set(e, "loss: one of %s expected for %s, found %.60s", ranks ? "softmax, bpr" : "mse, bpr, softmax", kind, loss);
     p->loss = (enum mbl_pair_loss)i;
-    if (p->loss == MBL_LOSS_MSE && !rated) return mbl_error_set(e, "loss: mse learns ratings, and the data have none: give the dataset a rating = \"column\"");
+    if (p->loss == MBL_LOSS_MSE && !rated)
+        return mbl_error_set(e, "loss: mse learns ratings, and the data have none: give the dataset a rating = \"column\"");
     m->problem = p->loss == MBL_LOSS_MSE ? MBL_VALUES : MBL_RANKING;
     m->outputs = 1;
     return 0;
@@ -120,7 +121,8 @@ int mbl_towers_reserve(struct mbl_model *m, int64_t rows, bool training, struct 
         if (!arrays[i].wanted) continue;
         *arrays[i].tensor = arrays[i].shape;
         arrays[i].tensor->data = mbk_alloc(m->k, mbk_bytes(arrays[i].tensor) + 1);
-        if (!arrays[i].tensor->data) return mbl_error_set(e, "no memory for a batch of %lld pairs; make the batch smaller", (long long)rows);
+        if (!arrays[i].tensor->data)
+            return mbl_error_set(e, "no memory for a batch of %lld pairs; make the batch smaller", (long long)rows);
     }
     float *one = mbl_alloc((size_t)D * sizeof *one);
     for (int64_t i = 0; i < D; i++) one[i] = 1;
@@ -318,7 +320,8 @@ int mbl_towers_embed(struct mbl_model *m, enum mbl_side side, const int32_t *ind
     int status = device ? 0 : mbl_error_set(e, "no memory for %lld indices", (long long)at_once);
     for (int64_t done = 0; done < count && !status; done += at_once) {
         int64_t n = count - done < at_once ? count - done : at_once;
-        struct mbl_tower_call c = {.side = side, .indices = mbk_tensor1(device, MBK_I32, n), .rows = mbk_tensor1((char *)device + bytes, MBK_I32, n)};
+        struct mbl_tower_call c = {
+            .side = side, .indices = mbk_tensor1(device, MBK_I32, n), .rows = mbk_tensor1((char *)device + bytes, MBK_I32, n)};
         for (int64_t i = 0; i < n; i++) rows[i] = indices[done + i] < trained ? indices[done + i] + 1 : 0;
         if (mbk_write(m->k, c.indices.data, indices + done, (size_t)n * sizeof *rows) ||
             mbk_write(m->k, c.rows.data, rows, (size_t)n * sizeof *rows))

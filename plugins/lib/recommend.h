@@ -1,12 +1,12 @@
 /* recommend.h: what recommenders have in common: a tower of users and one of items, each giving a vector, and what is made of the two.
  *
- * An architecture that takes pairs of users and items brings two functions, from indices to vectors and back; scores, losses and their gradients are here.
- * A score is the product of the two vectors (over the temperature), plus the item's bias, plus the user's where ratings are told. Learned is
- * by one of:
+ * An architecture that takes pairs of users and items brings two functions, from indices to vectors and back; scores, losses and their
+ * gradients are here. A score is the product of the two vectors (over the temperature), plus the item's bias, plus the user's where ratings
+ * are told. Learned is by one of:
  *     mse      (score − rating)², ratings standardized (Koren, Bell, Volinsky 2009): the problem is MBL_VALUES
  *     bpr      −log σ(score of the item taken − score of one not taken) (Rendle et al. 2009), the mean over `negatives` of them
- *     softmax  which of the batch's items the user took: cross-entropy over them, less log Q, how likely an item is to be in a batch (Yi et al.
- *              2019); items that the user is known to have taken don't count against it
+ *     softmax  which of the batch's items the user took: cross-entropy over them, less log Q, how likely an item is to be in a batch
+ *              (Yi et al. 2019); items that the user is known to have taken don't count against it
  * It knows of models their parameters, and nothing of files.
  */
 #ifndef MBL_RECOMMEND_H
@@ -66,8 +66,8 @@ MBL_EXPORT int mbl_pairs_loss(struct mbl_model *m, const struct mbk_tensor *outp
 
 /* -- For ranking. */
 /* Vectors [count, width] and biases [count] (0 where there are none) of the side's entities indices[0] … on the host. */
-MBL_EXPORT int mbl_towers_embed(struct mbl_model *m, enum mbl_side side, const int32_t *indices, int64_t count, float *vectors, float *biases,
-                                struct mbl_error *e);
+MBL_EXPORT int mbl_towers_embed(struct mbl_model *m, enum mbl_side side, const int32_t *indices, int64_t count, float *vectors,
+                                float *biases, struct mbl_error *e);
 MBL_EXPORT struct mbl_towers *mbl_towers_of(struct mbl_model *m);
 /* Whether the entity has a vector that means something: it was met in training, or is told by its features. */
 MBL_EXPORT bool mbl_towers_knows(const struct mbl_model *m, enum mbl_side side, int64_t index);

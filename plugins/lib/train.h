@@ -56,8 +56,8 @@ void mbl_augment_row(const struct mbl_train_options *o, const struct mbl_schema 
                      float *out);
 
 struct mbl_epoch {               /* figures of one epoch */
-    double loss, score;          /* score: accuracy, or R²; of a recommender in training the share of rows whose item comes first among those that
-                                    it was compared with, in validation NDCG at 10 over the full ranking of up to 2,000 users */
+    double loss, score;          /* score: accuracy, or R²; of a recommender in training the share of rows whose item comes first among
+                                    those that it was compared with, in validation NDCG at 10 over the full ranking of up to 2,000 users */
 };
 
 /* What goes through the model at once: rows of the epoch's order. Its entries, one a row or one a token, padding included, lie side by side
@@ -139,7 +139,8 @@ MBL_EXPORT int mbl_trainer_step(struct mbl_trainer *t, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_end_epoch(struct mbl_trainer *t, struct mbl_epoch *out, struct mbl_error *e);
 /* Loss and score of the model as it is on another part. */
 MBL_EXPORT int mbl_trainer_validate(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e);
-int mbl_trainer_validate_pairs(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e); /* the same for MBL_RANKING */
+/* The same for MBL_RANKING. */
+int mbl_trainer_validate_pairs(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_keep_best(struct mbl_trainer *t, struct mbl_error *e);
 MBL_EXPORT int mbl_trainer_restore_best(struct mbl_trainer *t, struct mbl_error *e);
 

@@ -86,7 +86,9 @@ int mbl_trainer_begin_epoch(struct mbl_trainer *t, struct mbl_error *e) {
     arrange_pieces(t);
     for (int64_t i = 0; i < f->rows && !t->per_token; i++) { /* a binary problem's targets are its labels as numbers */
         int64_t r = t->host_order[i];
-        t->host_labels[i] = f->data.labels ? f->data.labels[r] : ranks ? mbl_pairs_label(t->model, i % t->options.batch % t->piece_rows) : 0;
+        t->host_labels[i] = f->data.labels ? f->data.labels[r]
+                            : ranks        ? mbl_pairs_label(t->model, i % t->options.batch % t->piece_rows)
+                                           : 0;
         t->host_targets[i] = f->targets ? f->targets[r] : (float)t->host_labels[i];
     }
     t->gathered = t->position;

@@ -297,8 +297,10 @@ static int check_against_data(const struct mbl_session *s, struct mbl_error *e) 
     if (o->early_stop && o->watched == MBL_WATCH_ACCURACY && values)
         return mbl_error_set(e, "early_stop.metric: regression has no val_accuracy; take val_loss or val_r2");
     if (o->early_stop && (o->watched == MBL_WATCH_NDCG) != ranks && o->watched != MBL_WATCH_LOSS)
-        return mbl_error_set(e, ranks ? "early_stop.metric: ranking has val_loss and val_ndcg" : "early_stop.metric: val_ndcg is for ranking");
-    if (ranks && (o->balanced || o->label_smoothing > 0)) return mbl_error_set(e, "class_weights and label_smoothing: ranking has no classes");
+        return mbl_error_set(e, ranks ? "early_stop.metric: ranking has val_loss and val_ndcg"
+                                      : "early_stop.metric: val_ndcg is for ranking");
+    if (ranks && (o->balanced || o->label_smoothing > 0))
+        return mbl_error_set(e, "class_weights and label_smoothing: ranking has no classes");
     if (ranks && s->model->pairing.loss == MBL_LOSS_SOFTMAX && o->accumulate > 1)
         return mbl_error_set(e, "accumulate: a batch whose items are compared with each other can't go in pieces");
     if (o->early_stop && o->watched == MBL_WATCH_R2 && !values)

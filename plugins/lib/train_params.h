@@ -65,7 +65,8 @@ static const struct mb_param mbl_model_params[] = {
     {.name = "rms_norm_eps", .type = MB_FLOAT, .least = 0, .most = 1, .help = "llama: keeps the norms finite"},
     {.name = "rope_theta", .type = MB_FLOAT, .least = 1, .most = 1e12, .help = "llama: base of the rotary positions"},
     /* Recommenders. */
-    {.name = "factors", .type = MB_INT, .least = 1, .most = 65536, .help = "recommenders: width of a user's and an item's vector; 64 if not said"},
+    {.name = "factors", .type = MB_INT, .least = 1, .most = 65536,
+     .help = "recommenders: width of a user's and an item's vector; 64 if not said"},
     {.name = "loss", .type = MB_ENUM, .choices = mbl_pair_losses,
      .help = "recommenders: mse of ratings, bpr or softmax of what was taken; matrix_factorization: by the data; two_towers: softmax"},
     {.name = "bias", .type = MB_BOOL, .help = "matrix_factorization: items (and users, of ratings) have a bias; true if not said"},
@@ -78,7 +79,8 @@ static const struct mb_param mbl_model_params[] = {
     {.name = "normalize", .type = MB_BOOL, .help = "two_towers: vectors have length 1; true if not said"},
     {.name = "id_dropout", .type = MB_FLOAT, .least = 0, .most = 0.95,
      .help = "two_towers: share of ids that training takes for unknown, where there are features; 0.1 if not said"},
-    {.name = "deviation", .type = MB_FLOAT, .least = 1e-6, .most = 10, .help = "matrix_factorization: of starting vectors; 0.1 if not said"},
+    {.name = "deviation", .type = MB_FLOAT, .least = 1e-6, .most = 10,
+     .help = "matrix_factorization: of starting vectors; 0.1 if not said"},
     {.name = "tie_word_embeddings", .type = MB_BOOL, .help = "llama: the head's weights are the embedding's"},
     {0}};
 

@@ -1,7 +1,7 @@
 /* lists.c: what a recommender that ranks says: the best items for each user; see predict.h.
  *
- * Users are those who took something in the part that is given, or those whom a JSON file names, with features if they are new. What they are known to have
- * taken, by the part, is left out unless the rule says otherwise.
+ * Users are those who took something in the part that is given, or those whom a JSON file names, with features if they are new. What they
+ * are known to have taken, by the part, is left out unless the rule says otherwise.
  */
 #include "lib/ranking.h"
 #include "lib/recommend.h"
@@ -46,7 +46,8 @@ static int set_features(struct lists *l, int64_t user, const char *id, const str
     for (size_t i = 0; i < features->count; i++) {
         const struct mbl_json *v = features->items[i];
         const char *text = v->type == MBL_JSON_STRING ? v->string : NULL;
-        if (mbl_catalogue_set(c, MBL_USERS, user, features->keys[i], text, mbl_json_number(v), e)) return mbl_error_wrap(e, "\"%.100s\"", id);
+        if (mbl_catalogue_set(c, MBL_USERS, user, features->keys[i], text, mbl_json_number(v), e))
+            return mbl_error_wrap(e, "\"%.100s\"", id);
     }
     return 0;
 }
@@ -54,7 +55,8 @@ static int set_features(struct lists *l, int64_t user, const char *id, const str
 /* One of the list: "u1", or { "id": "u9", "features": { "age": 31 } }, whose features are for one that the model doesn't know. */
 static int take_user(struct lists *l, const struct mbl_json *entry, size_t i, struct mbl_error *e) {
     struct mbl_catalogue *c = l->a->model->catalogue;
-    const char *id = entry->type == MBL_JSON_STRING ? entry->string : mbl_json_get_string(entry->type == MBL_JSON_TABLE ? entry : NULL, "id");
+    const char *id =
+        entry->type == MBL_JSON_STRING ? entry->string : mbl_json_get_string(entry->type == MBL_JSON_TABLE ? entry : NULL, "id");
     const struct mbl_json *features = entry->type == MBL_JSON_TABLE ? mbl_json_get(entry, "features") : NULL;
     if (!id || !*id) return mbl_error_set(e, "users[%zu]: an id expected, or { \"id\": …, \"features\": { … } }", i + 1);
     int64_t user = mbl_catalogue_find(c, MBL_USERS, id);
@@ -87,7 +89,8 @@ static void gather_seen(struct lists *l) {
     l->seen = mbl_alloc((size_t)(l->seen_at[l->count] + 1) * sizeof *l->seen);
     for (int64_t i = 0; i < l->count; i++)
         if (l->seen_at[i + 1] > l->seen_at[i])
-            memcpy(l->seen + l->seen_at[i], x->known + x->known_at[l->users[i]], (size_t)(l->seen_at[i + 1] - l->seen_at[i]) * sizeof *l->seen);
+            memcpy(l->seen + l->seen_at[i], x->known + x->known_at[l->users[i]],
+                   (size_t)(l->seen_at[i + 1] - l->seen_at[i]) * sizeof *l->seen);
 }
 
 /* -- writing */
@@ -111,8 +114,8 @@ static void list_of(const struct lists *l, int64_t i, struct mbl_arena *a, struc
 
 static int write_json(const struct lists *l, const char *path, struct mbl_error *e) {
     struct mbl_arena *a = &l->a->arena;
-    struct mbl_json *root = mbl_json_table(a), *users = mbl_json_list(a), *all_items = mbl_json_list(a), *outputs = mbl_json_list(a), *items,
-                    *scores;
+    struct mbl_json *root = mbl_json_table(a), *users = mbl_json_list(a), *all_items = mbl_json_list(a), *outputs = mbl_json_list(a),
+                    *items, *scores;
     for (int64_t i = 0; i < l->count; i++) {
         list_of(l, i, a, &items, &scores);
         mbl_json_push(a, users, mbl_json_string(a, user_id(l, i)));

@@ -281,7 +281,8 @@ static const char *const unknowns[] = {"popular", "fail", NULL};
 static const struct mb_param params[] = {
     {.name = "batch", .type = MB_INT, .deflt = "32", .least = 1, .most = 1e7, .unit = "rows", .help = "how many rows at a time"},
     {.name = "k", .type = MB_INT, .deflt = "10", .least = 1, .most = 100000, .unit = "items", .help = "recommenders: items for each user"},
-    {.name = "exclude_seen", .type = MB_BOOL, .deflt = "true", .help = "recommenders: leave out what a user is known, by the data, to have taken"},
+    {.name = "exclude_seen", .type = MB_BOOL, .deflt = "true",
+     .help = "recommenders: leave out what a user is known, by the data, to have taken"},
     {.name = "unknown", .type = MB_ENUM, .choices = unknowns, .deflt = "\"popular\"",
      .help = "recommenders: a user whom the model can't tell anything of gets the most popular items, or fails the step"},
     MBL_PRECISION_PARAM,

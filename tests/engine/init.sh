@@ -21,6 +21,11 @@ test_the_regression_template_ends_in_a_verified_release() {
     expect_ok mbuild verify r1
 }
 
+test_the_recommendation_template_ends_in_a_verified_release() {
+    template_builds recommendation
+    expect_ok mbuild verify r1
+}
+
 test_the_plugin_template_builds_and_an_edit_of_the_plugin_runs_what_uses_it() {
     template_builds plugin
     [[ $(cat build/counted) == 2 ]] || fail "$(cat build/counted) lines were counted"
@@ -43,7 +48,7 @@ test_init_overwrites_nothing_and_names_the_file_in_its_way() {
 
 test_init_tells_which_templates_there_are() {
     run mbuild init nonsense
-    expect_fail 2 'no template "nonsense"' "classification, plugin, regression"
+    expect_fail 2 'no template "nonsense"' "classification, plugin, recommendation, regression"
     run mbuild init clasification
     expect_fail 2 'did you mean "classification"?'
 }

@@ -63,6 +63,22 @@ test_diagnosis_and_regression_release() {
     done
 }
 
+test_recommend_releases_beats_popularity_and_knows_what_to_say_to_newcomers() {
+    command -v python3 >/dev/null || skip "no python3"
+    example recommend
+    SECONDS=0
+    build release
+    [[ -n $MB_SANITIZERS ]] || ((SECONDS < 30)) || fail "the release took $SECONDS s"
+    at_least "$(json build/scores.json 'j["recall@10"] - j["popularity"]["recall@10"]')" 0.2 "what the model is better by"
+    at_least "$(json build/scores.json 'j["baseline"]["recall@10"] - j["popularity"]["recall@10"]')" 0.2 "what ids alone are better by"
+    run mbuild verify r1
+    expect_ok
+    build newcomers lists ratings
+    [[ $(grep -c '"items":\["' build/newcomers.jsonl) == 3 ]] || fail "not every newcomer got a list"
+    build release
+    expect_nothing_ran
+}
+
 test_text_and_generate_release() {
     [[ -z $MB_SANITIZERS ]] || skip "the sanitizers make training take minutes"
     for name in text generate; do

@@ -46,7 +46,9 @@ TEST("CSV, TSV and JSON Lines of the same interactions give the same part")
     struct mbl_interactions *tsv = open_part("all");
     CHECK_STR(rows_of(tsv), "7:007 x:a,b");
     accept("{\"rating\": \"rating\", \"time\": \"t\"}",
-           "{\"user\": 7, \"item\": \"007\", \"rating\": 1.5, \"t\": 3}\n{\"item\": \"a,b\", \"user\": \"x\", \"t\": 4, \"rating\": 2, \"more\": 1}\n", NULL, NULL);
+           "{\"user\": 7, \"item\": \"007\", \"rating\": 1.5, \"t\": 3}\n{\"item\": \"a,b\", \"user\": \"x\", \"t\": 4, \"rating\": 2, "
+           "\"more\": 1}\n",
+           NULL, NULL);
     struct mbl_interactions *lines = open_part("all");
     CHECK_STR(rows_of(lines), "7:007 x:a,b");
     CHECK_MEM(csv->ratings, tsv->ratings, 8);
@@ -81,7 +83,8 @@ TEST("an infinite rating is no number")
 }
 TEST("a time that is none is told with its line and with what would be one")
 {
-    refuse("{\"time\": \"t\"}", "user,item,t\na,x,2024-13-01\n", NULL, NULL, "pairs.csv:2: the time \"2024-13-01\" is neither a number nor a date such as");
+    refuse("{\"time\": \"t\"}", "user,item,t\na,x,2024-13-01\n", NULL, NULL,
+           "pairs.csv:2: the time \"2024-13-01\" is neither a number nor a date such as");
 }
 TEST("an interaction of nobody is told with its line")
 {
@@ -115,7 +118,8 @@ TEST("what is rated too low doesn't count, and whoever has nothing else isn't th
 }
 TEST("data with no interaction that counts are refused")
 {
-    refuse("{\"rating\": \"r\", \"least_rating\": 9}", "user,item,r\na,x,5\n", NULL, NULL, "has no interactions that are rated well enough");
+    refuse("{\"rating\": \"r\", \"least_rating\": 9}", "user,item,r\na,x,5\n", NULL, NULL,
+           "has no interactions that are rated well enough");
 }
 
 /* -- tables of features */
@@ -152,7 +156,8 @@ TEST("a table without the column of ids is refused")
 }
 TEST("numbers are scaled by those met in training alone, and categories are sorted")
 {
-    accept("{\"items\": {\"unknown\": \"keep\", \"ignore\": [\"note\"]}}", two, NULL, "item,kind,size,note\nx,k2,1,n\ny,k1,3,n\nz,k3,1000,n\n");
+    accept("{\"items\": {\"unknown\": \"keep\", \"ignore\": [\"note\"]}}", two, NULL,
+           "item,kind,size,note\nx,k2,1,n\ny,k1,3,n\nz,k3,1000,n\n");
     const struct mbl_entities *s = &open_part("all")->catalogue->side[MBL_ITEMS];
     CHECK_EQ(s->trait_count, 2);
     CHECK_STR(s->traits[0].categories[0], "k1");

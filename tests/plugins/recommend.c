@@ -34,7 +34,8 @@ static const char *const things = "item,genre,year\nv,g1,1990\nw,g2,2000\nx,g1,2
 
 static void make_few(bool features) {
     struct fake *f;
-    if (pairs_make(&f, "{\"rating\": \"rating\"}", few, features ? people : NULL, features ? things : NULL) != MB_OK) FAIL("%s", f->message);
+    if (pairs_make(&f, "{\"rating\": \"rating\"}", few, features ? people : NULL, features ? things : NULL) != MB_OK)
+        FAIL("%s", f->message);
 }
 
 /* -- gradients */
@@ -93,16 +94,21 @@ TEST("matrix factorization's gradients are those that finite differences give: b
 }
 TEST("matrix factorization's gradients are those that finite differences give: in-batch softmax")
 {
-    check_gradients("{\"kind\": \"matrix_factorization\", \"factors\": 6, \"loss\": \"softmax\", \"temperature\": 0.7, \"deviation\": 0.5}", false);
+    check_gradients("{\"kind\": \"matrix_factorization\", \"factors\": 6, \"loss\": \"softmax\", \"temperature\": 0.7, \"deviation\": 0.5}",
+                    false);
 }
 TEST("two towers' gradients are those that finite differences give, through features, layers and unit length")
 {
-    check_gradients("{\"kind\": \"two_towers\", \"embedding\": 5, \"hidden\": [7], \"factors\": 4, \"activation\": \"tanh\", \"temperature\": 0.5}", true);
+    check_gradients(
+        "{\"kind\": \"two_towers\", \"embedding\": 5, \"hidden\": [7], \"factors\": 4, \"activation\": \"tanh\", \"temperature\": 0.5}",
+        true);
 }
 TEST("two towers' gradients are those that finite differences give with bpr, without unit length, under dropout")
 {
-    check_gradients("{\"kind\": \"two_towers\", \"embedding\": 5, \"hidden\": [7], \"factors\": 4, \"activation\": \"gelu\", \"loss\": \"bpr\", "
-                    "\"negatives\": 2, \"normalize\": false, \"dropout\": 0.3, \"temperature\": 1}", true);
+    check_gradients(
+        "{\"kind\": \"two_towers\", \"embedding\": 5, \"hidden\": [7], \"factors\": 4, \"activation\": \"gelu\", \"loss\": \"bpr\", "
+        "\"negatives\": 2, \"normalize\": false, \"dropout\": 0.3, \"temperature\": 1}",
+        true);
 }
 
 /* -- losses by hand */
@@ -133,12 +139,13 @@ TEST("bpr's loss is the mean over the negatives, and a row is right whose item b
 {
     struct mbl_feed *feed = kept(calloc(1, sizeof *feed));
     make_few(false);
-    struct mbl_model *m = open_model(open_cpu(1), "{\"kind\": \"matrix_factorization\", \"factors\": 2, \"loss\": \"bpr\", \"negatives\": 2}",
-                                     pairs_path("all"), feed);
+    struct mbl_model *m = open_model(
+        open_cpu(1), "{\"kind\": \"matrix_factorization\", \"factors\": 2, \"loss\": \"bpr\", \"negatives\": 2}", pairs_path("all"), feed);
     float scores[6] = {2, -1, 1, 0.5f, 3, 4}, losses[2], gradients[6]; /* taken: 2, -1; first others: 1, 0.5; second: 3, 4 */
     int32_t predictions[2], labels[2] = {1, 1};
-    struct mbk_tensor s = mbk_tensor2(scores, MBK_F32, 6, 1), l = mbk_tensor1(losses, MBK_F32, 2), d = mbk_tensor2(gradients, MBK_F32, 6, 1),
-                      p = mbk_tensor1(predictions, MBK_I32, 2), y = mbk_tensor1(labels, MBK_I32, 2);
+    struct mbk_tensor s = mbk_tensor2(scores, MBK_F32, 6, 1), l = mbk_tensor1(losses, MBK_F32, 2),
+                      d = mbk_tensor2(gradients, MBK_F32, 6, 1), p = mbk_tensor1(predictions, MBK_I32, 2),
+                      y = mbk_tensor1(labels, MBK_I32, 2);
     if (m->architecture->reserve(m, 2, true, &error) || mbl_pairs_loss(m, &s, &y, 0.5f, &l, &d, &p, &error)) FAIL("%s", error.text);
     CHECK_NEAR(losses[0], (log1p(exp(-1)) + log1p(exp(1))) / 2, 1e-6);
     CHECK_NEAR(losses[1], (log1p(exp(1.5)) + log1p(exp(5))) / 2, 1e-6);
@@ -252,7 +259,8 @@ static void check_no_leak(const char *params) {
         for (int n = 0; n < 200; n++) {
             uint32_t words[4];
             mbk_philox(1, (uint64_t)(u * 200 + n), words);
-            int32_t item = mbl_interactions_negative(&part[0]->pairs.x, u, m->catalogue->side[MBL_ITEMS].trained, (uint64_t)words[0] << 32 | words[1]);
+            int32_t item =
+                mbl_interactions_negative(&part[0]->pairs.x, u, m->catalogue->side[MBL_ITEMS].trained, (uint64_t)words[0] << 32 | words[1]);
             CHECK(!in[0][u][item]);
             negative_of_test |= in[2][u][item];
         }
@@ -281,7 +289,8 @@ static struct mbl_model *by_hand(struct mbl_feed *test) {
     if (pairs_make(&f, "{\"split\": {\"by\": \"last\", \"test\": 2}}",
                    "user,item\na,p\na,q\na,r\na,s\nb,p\nb,t\nb,r\nb,u\nc,p\nc,q\nd,r\nd,s\ne,u\n", NULL, NULL) != MB_OK)
         FAIL("%s", f->message);
-    struct mbl_model *m = open_model(open_cpu(1), "{\"kind\": \"matrix_factorization\", \"factors\": 1, \"loss\": \"bpr\"}", pairs_path("train"), train);
+    struct mbl_model *m =
+        open_model(open_cpu(1), "{\"kind\": \"matrix_factorization\", \"factors\": 1, \"loss\": \"bpr\"}", pairs_path("train"), train);
     if (mbl_feed_open(test, m, pairs_path("test"), &error)) FAIL("%s", error.text);
     return m;
 }
@@ -354,7 +363,8 @@ TEST("a list is the best of all unseen items, equal scores in the catalogue's or
 static struct mbl_model *saved(const char *folder, bool features) {
     struct mbl_feed *feed = kept(calloc(1, sizeof *feed));
     make_few(features);
-    struct mbl_model *m = open_model(open_cpu(1), "{\"kind\": \"two_towers\", \"embedding\": 4, \"factors\": 3, \"hidden\": [5]}", pairs_path("all"), feed);
+    struct mbl_model *m =
+        open_model(open_cpu(1), "{\"kind\": \"two_towers\", \"embedding\": 4, \"factors\": 3, \"hidden\": [5]}", pairs_path("all"), feed);
     if (mbl_model_save(m, folder, &error)) FAIL("%s", error.text);
     return m;
 }
@@ -368,7 +378,8 @@ TEST("a recommender's folder is read back as it was: vectors, ids, features")
     int32_t indices[4] = {0, 1, 2, 3};
     float before[12], after[12], biases[4];
     for (enum mbl_side side = MBL_USERS; side < MBL_SIDES; side++) {
-        if (mbl_towers_embed(m, side, indices, 4, before, biases, &error) || mbl_towers_embed(again, side, indices, 4, after, biases, &error))
+        if (mbl_towers_embed(m, side, indices, 4, before, biases, &error) ||
+            mbl_towers_embed(again, side, indices, 4, after, biases, &error))
             FAIL("%s", error.text);
         CHECK_MEM(before, after, sizeof before);
     }
@@ -444,14 +455,23 @@ TEST("a feature that is missing is refused") { check_refused(other_name, "user:c
 
 /* -- training */
 
-/* The loss of the second epoch and the first of the weights behind it, taken by way of a checkpoint after `stop` steps (0: without), on so many threads. */
+/* The loss of the second epoch and the first of the weights behind it, taken by way of a checkpoint after `stop` steps (0: without), on so
+ * many threads. */
 static double trained(const char *shape, int threads, int stop, float *first) {
     struct mbl_feed *feed = kept(calloc(1, sizeof *feed));
     struct mbl_buf log = {0};
     struct mbl_trainer *t = NULL;
     struct mbl_epoch figures = {0};
-    const struct mbl_train_options o = {.optimizer = MBL_ADAMW, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.01,
-                                        .epochs = 2, .batch = 64, .seed = 7, .clip = 1};
+    const struct mbl_train_options o = {.optimizer = MBL_ADAMW,
+                                        .lr = 0.01,
+                                        .beta1 = 0.9,
+                                        .beta2 = 0.999,
+                                        .epsilon = 1e-8,
+                                        .weight_decay = 0.01,
+                                        .epochs = 2,
+                                        .batch = 64,
+                                        .seed = 7,
+                                        .clip = 1};
     struct mbl_model *m = open_model(open_cpu(threads), shape, pairs_path("train"), feed);
     for (int run = 0; run < (stop ? 2 : 1); run++) {
         if (run) { /* as another process would: all anew, then what the checkpoint says */
@@ -482,7 +502,8 @@ static void check_same_bits(const char *shape) {
     struct fake *f;
     static float a[1024], b[1024], c[1024];
     world_write(&w, &pairs, &users, &items);
-    if (pairs_make(&f, "{\"split\": {\"train\": 0.8, \"test\": 0.2}, \"users\": {\"unknown\": \"keep\"}}", pairs.data, users.data, items.data) != MB_OK)
+    if (pairs_make(&f, "{\"split\": {\"train\": 0.8, \"test\": 0.2}, \"users\": {\"unknown\": \"keep\"}}", pairs.data, users.data,
+                   items.data) != MB_OK)
         FAIL("%s", f->message);
     double loss = trained(shape, 1, 0, a);
     CHECK(loss > 0);

@@ -13,15 +13,21 @@ static const struct run {
     const char *name, *shape;
     struct mbl_train_options options;
 } runs[] = {
-    {"mse", "{\"kind\": \"matrix_factorization\", \"factors\": 8}",
+    {"mse",
+     "{\"kind\": \"matrix_factorization\", \"factors\": 8}",
      {.optimizer = MBL_ADAMW, .lr = 0.02, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.05}},
-    {"bpr", "{\"kind\": \"matrix_factorization\", \"factors\": 8, \"loss\": \"bpr\", \"negatives\": 3}",
+    {"bpr",
+     "{\"kind\": \"matrix_factorization\", \"factors\": 8, \"loss\": \"bpr\", \"negatives\": 3}",
      {.optimizer = MBL_ADAMW, .lr = 0.02, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.05, .clip = 0.1}},
-    {"softmax", "{\"kind\": \"matrix_factorization\", \"factors\": 8, \"loss\": \"softmax\", \"temperature\": 0.5}",
+    {"softmax",
+     "{\"kind\": \"matrix_factorization\", \"factors\": 8, \"loss\": \"softmax\", \"temperature\": 0.5}",
      {.optimizer = MBL_SGD, .lr = 0.2, .momentum = 0.9, .weight_decay = 0.001}},
-    {"towers", "{\"kind\": \"two_towers\", \"embedding\": 8, \"hidden\": [16], \"factors\": 6, \"temperature\": 0.2, \"activation\": \"gelu\"}",
+    {"towers",
+     "{\"kind\": \"two_towers\", \"embedding\": 8, \"hidden\": [16], \"factors\": 6, \"temperature\": 0.2, \"activation\": \"gelu\"}",
      {.optimizer = MBL_ADAMW, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.01}},
-    {"towers-bpr", "{\"kind\": \"two_towers\", \"embedding\": 8, \"hidden\": [], \"factors\": 6, \"loss\": \"bpr\", \"normalize\": false, \"temperature\": 1}",
+    {"towers-bpr",
+     "{\"kind\": \"two_towers\", \"embedding\": 8, \"hidden\": [], \"factors\": 6, \"loss\": \"bpr\", \"normalize\": false, "
+     "\"temperature\": 1}",
      {.optimizer = MBL_ADAM, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.001}},
 };
 
@@ -51,8 +57,8 @@ static void keep_step(struct record *r, struct mbl_trainer *t, int step) {
     } all[] = {{"users", &b.users}, {"user_rows", &b.user_rows}, {"items", &b.items}, {"item_rows", &b.item_rows}, {"adjust", &b.adjust}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].tensor->data)
-            keep(r, mbl_arena_printf(&r->arena, "%d.%s", step, all[i].name), mbl_dtype_from_kernel(all[i].tensor->type), all[i].tensor->rank,
-                 all[i].tensor->shape, all[i].tensor->data);
+            keep(r, mbl_arena_printf(&r->arena, "%d.%s", step, all[i].name), mbl_dtype_from_kernel(all[i].tensor->type),
+                 all[i].tensor->rank, all[i].tensor->shape, all[i].tensor->data);
     keep(r, mbl_arena_printf(&r->arena, "%d.targets", step), MBL_F32, 1, &p->rows, t->host_targets + p->first);
 }
 
@@ -68,7 +74,8 @@ static void keep_start(struct record *r, const struct mbl_model *m) {
         size_t column = 0, category = 0;
         for (size_t i = 0; i < s->trait_count; i++) {
             const struct mbl_trait *t = &s->traits[i];
-            if (t->category) keep(r, mbl_arena_printf(&r->arena, "%s.codes.%zu", mbl_side_name(side), category++), MBL_I32, 1, shape, s->codes[i]);
+            if (t->category)
+                keep(r, mbl_arena_printf(&r->arena, "%s.codes.%zu", mbl_side_name(side), category++), MBL_I32, 1, shape, s->codes[i]);
             for (int64_t k = 0; !t->category && k < s->count; k++)
                 scaled[k * shape[1] + (int64_t)column] = (s->numbers[k * shape[1] + (int64_t)column] - t->offset) * t->factor;
             column += !t->category;
@@ -93,8 +100,8 @@ static void save_record(struct record *r, const struct run *run, const struct mb
     mbl_json_write(o, MBL_JSON_COMPACT, &options);
     mbl_json_set(&r->arena, metadata, "config", mbl_json_string(&r->arena, mbl_buf_str(&text)));
     mbl_json_set(&r->arena, metadata, "optimizer", mbl_json_string(&r->arena, mbl_buf_str(&options)));
-    if (mbl_safetensors_save(mbl_path_join(&r->arena, folder, mbl_arena_printf(&r->arena, "%s.safetensors", run->name)), r->tensors, r->count,
-                             metadata, &error))
+    if (mbl_safetensors_save(mbl_path_join(&r->arena, folder, mbl_arena_printf(&r->arena, "%s.safetensors", run->name)), r->tensors,
+                             r->count, metadata, &error))
         FAIL("%s", error.text);
     mbl_buf_free(&text);
     mbl_buf_free(&options);
@@ -117,7 +124,8 @@ static void open_run(const struct run *run, struct mbl_trainer *t, struct mbl_fe
     struct mbl_model *m;
     struct mbk *k;
     if (mbk_open("cpu", &(struct mbk_options){.threads = 1}, &k, error.text, sizeof error.text) ||
-        mbl_feed_open(feed, NULL, pairs_path("all"), &error) || mbl_json_parse(run->shape, strlen(run->shape), "shape", &arena, &given, &error) ||
+        mbl_feed_open(feed, NULL, pairs_path("all"), &error) ||
+        mbl_json_parse(run->shape, strlen(run->shape), "shape", &arena, &given, &error) ||
         mbl_model_config(given, &feed->data.schema, &arena, &config, &error) || mbl_model_create(k, config, &m, &error) ||
         mbl_catalogue_read(m->schema.json, &feed->data.file, &m->catalogue, &error) || mbl_feed_bind(feed, m, &error) ||
         mbl_model_allocate(m, &error) || mbl_model_initialize(m, 5, &error))

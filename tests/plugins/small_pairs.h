@@ -46,8 +46,8 @@ static inline double pairs_random(uint64_t seed, uint64_t i) {
     return (words[0] + 0.5) / 4294967296.0;
 }
 
-/* A world with tastes: clubs of users like genres of items; each user takes `each` items, most of them of the genres that its club likes, popular ones
- * more often. Ratings say how well the two fit. Writes user,item,rating,time, and the tables of features. */
+/* A world with tastes: clubs of users like genres of items; each user takes `each` items, most of them of the genres that its club likes,
+ * popular ones more often. Ratings say how well the two fit. Writes user,item,rating,time, and the tables of features. */
 struct world {
     int users, items, clubs, each;
     uint64_t seed;
@@ -70,7 +70,8 @@ static inline void world_write(const struct world *w, struct mbl_buf *pairs, str
             int best = -1;
             double most = 0;
             for (int i = 0; i < w->items; i++) { /* Gumbel's trick: the greatest of liking plus noise is a draw from their softmax */
-                double drawn = world_liking(w, u, i) - log(-log(pairs_random(w->seed + 3, ((uint64_t)u << 32) + (uint64_t)(n * w->items + i))));
+                double drawn =
+                    world_liking(w, u, i) - log(-log(pairs_random(w->seed + 3, ((uint64_t)u << 32) + (uint64_t)(n * w->items + i))));
                 if (!taken[i] && (best < 0 || drawn > most)) best = i, most = drawn;
             }
             taken[best] = true;
