@@ -28,6 +28,10 @@ local names = {
     positions = "max_position_embeddings", vocabulary = "vocab_size", activation = "hidden_act", problem = "problem",
     dropout = { "hidden_dropout_prob", "attention_probs_dropout_prob" },
   },
+  distilbert = {
+    layers = "n_layers", heads = "n_heads", hidden = "dim", intermediate = "hidden_dim", positions = "max_position_embeddings",
+    vocabulary = "vocab_size", activation = "activation", problem = "problem", dropout = { "dropout", "attention_dropout" },
+  },
   gpt2 = {
     layers = "n_layer", heads = "n_head", hidden = "n_embd", intermediate = "n_inner", positions = "n_positions", vocabulary = "vocab_size",
     activation = "activation_function", problem = "problem", dropout = { "resid_pdrop", "embd_pdrop", "attn_pdrop" },
@@ -38,6 +42,8 @@ local names = {
     problem = "problem", dropout = { "attention_dropout" },
   },
 }
+
+names.roberta = names.bert
 
 local function keys(t, ...)
   local list = { ... }
@@ -60,10 +66,16 @@ local function tokens_model(what, family, t)
   return made
 end
 
--- encoder { layers = 2, heads = 4, hidden = 128, intermediate = 512, positions = 128, dropout = 0.1 }: BERT.
+-- encoder { layers = 2, heads = 4, hidden = 128, intermediate = 512, positions = 128, dropout = 0.1 }: BERT, unless kind = "distilbert" or
+-- "roberta".
 function encoder(t)
-  local given = constructor("encoder", keys(names.bert))(t)
-  return tokens_model("encoder", "bert", given)
+  t = t or {}
+  local family = type(t) == "table" and t.kind or "bert"
+  if family ~= "bert" and family ~= "distilbert" and family ~= "roberta" then
+    fail('encoder: kind is %s; "bert", "distilbert" or "roberta" expected', type(family) == "string" and '"' .. family .. '"' or type(family))
+  end
+  local given = constructor("encoder", keys(names[family], "kind"))(t)
+  return tokens_model("encoder", family, given)
 end
 
 -- decoder { kind = "gpt2", … } or decoder { kind = "llama", groups = 2, … }; gpt2 if not said.

@@ -50,6 +50,17 @@ static int check_labels(const struct mbl_feed *f, const struct mbl_model *m, str
     return 0;
 }
 
+/* A model that knows one type is told none; one that counts positions must be told them where a text has the pad token in it. */
+static void fit_tokens(struct mbl_feed *f, const struct mbl_model *m) {
+    struct mbl_tokens *t = &f->tokens;
+    int64_t tokens = t->starts[t->rows];
+    if (m->text_types <= 1) {
+        free(t->types);
+        t->types = NULL;
+    }
+    for (int64_t i = 0; m->counts_positions && i < tokens && !f->pads_inside; i++) f->pads_inside = t->ids[i] == m->pad;
+}
+
 static int bind_tokens(struct mbl_feed *f, struct mbl_model *m, struct mbl_error *e) {
     struct mbl_texts *x = m->texts;
     if (!x) return mbl_error_set(e, "the model's folder has no tokenizer: tokenizer.json, or vocab.txt, or vocab.json with merges.txt");
@@ -62,6 +73,7 @@ static int bind_tokens(struct mbl_feed *f, struct mbl_model *m, struct mbl_error
     if (check_labels(f, m, e) || mbl_tokens_open(&f->tokens, x, &f->data, m->problem, x->length ? x->length : m->longest, &m->schema, e))
         return -1;
     f->rows = f->tokens.rows;
+    fit_tokens(f, m);
     return 0;
 }
 
@@ -147,7 +159,7 @@ void mbl_feed_close(struct mbl_feed *f) {
 
 /* -- batches */
 
-enum { IDS, TYPES, LENGTHS, LABELS, FIGURES };
+enum { IDS, TYPES, POSITIONS, LENGTHS, LABELS, FIGURES };
 
 int mbl_feed_reserve(struct mbl_feed *f, int64_t rows, struct mbl_error *e) {
     void *staging;
@@ -156,10 +168,10 @@ int mbl_feed_reserve(struct mbl_feed *f, int64_t rows, struct mbl_error *e) {
     release_batch(f);
     int64_t cells = rows * f->tokens.longest;
     bool per_token = mbl_problem_per_token(f->model->problem);
-    if (mbl_try_alloc(&staging, 2 * (uint64_t)cells + (uint64_t)rows, sizeof(int32_t), "a batch", e)) return -1;
+    if (mbl_try_alloc(&staging, 3 * (uint64_t)cells + (uint64_t)rows, sizeof(int32_t), "a batch", e)) return -1;
     f->staging = staging;
     for (int i = 0; i < (per_token ? FIGURES + 1 : LABELS); i++) {
-        if (i == TYPES && !f->tokens.types) continue;
+        if ((i == TYPES && !f->tokens.types) || (i == POSITIONS && !f->pads_inside)) continue;
         f->batch[i] = mbk_tensor1(NULL, MBK_I32, i == LENGTHS ? rows : i == FIGURES ? 2 * cells : cells);
         f->batch[i].data = mbk_alloc(f->model->k, mbk_bytes(&f->batch[i]));
         if (!f->batch[i].data) return mbl_error_set(e, "no memory for a batch of %lld rows", (long long)rows);
@@ -176,11 +188,14 @@ int mbl_feed_batch(struct mbl_feed *f, const int32_t *order, int64_t first, int6
         return 0;
     }
     int64_t width = mbl_tokens_width(&f->tokens, order, first, rows), cells = rows * width;
-    int32_t *ids = f->staging, *types = ids + cells, *lengths = types + cells;
+    int32_t *ids = f->staging, *types = ids + cells, *positions = types + cells, *lengths = positions + cells;
     b->ids = mbk_tensor2(f->batch[IDS].data, MBK_I32, rows, width);
     b->types = mbk_tensor2(f->batch[TYPES].data, MBK_I32, rows, width);
+    b->positions = mbk_tensor2(f->batch[POSITIONS].data, MBK_I32, rows, width);
     b->lengths = mbk_tensor1(f->batch[LENGTHS].data, MBK_I32, rows);
     mbl_tokens_fill(&f->tokens, order, first, rows, width, ids, b->types.data ? types : NULL, lengths);
+    for (int64_t i = 0; b->positions.data && i < rows; i++) mbl_count_positions(f->model, ids + i * width, width, positions + i * width);
+    if (b->positions.data && mbk_write(k, b->positions.data, positions, mbk_bytes(&b->positions))) return mbl_kernel_failed(k, "a batch", e);
     if (mbk_write(k, b->ids.data, ids, mbk_bytes(&b->ids)) || (b->types.data && mbk_write(k, b->types.data, types, mbk_bytes(&b->types))) ||
         mbk_write(k, b->lengths.data, lengths, mbk_bytes(&b->lengths)))
         return mbl_kernel_failed(k, "a batch", e);

@@ -14,9 +14,10 @@ struct mbl_feed {
     float *targets;              /* MBL_VALUES: standardized, on the host; NULL otherwise. Labels are in data.labels */
     struct mbl_tokens tokens;    /* models of tokens */
     struct mbl_pairs pairs;      /* models of pairs */
-    struct mbk_tensor batch[5];  /* I32 ids, types [room · longest], lengths [room], and what mbl_feed_judge takes, on the device … */
+    struct mbk_tensor batch[6];  /* I32 ids, types, positions [room · longest], lengths [room], and what mbl_feed_judge takes, on the device … */
     int32_t *staging;            /* … and on the host */
     int64_t room;                /* rows of a batch */
+    bool pads_inside;            /* a text has the model's pad token in it, which matters to its positions */
     struct mbl_model *model;
     bool shared;                 /* the rows are another feed's */
     bool unlabelled;             /* labels, if there are any, are of no interest. Set between open with m NULL and bind */

@@ -16,6 +16,14 @@ static const struct {
                {"bert", "BertForMaskedLM", MBL_MASKED_TOKEN},
                {"bert", "BertForPreTraining", MBL_MASKED_TOKEN},
                {"bert", "BertModel", MBL_EMBEDDING},
+               {"distilbert", "DistilBertForSequenceClassification", MBL_CLASSES},
+               {"distilbert", "DistilBertForTokenClassification", MBL_TOKEN_CLASSES},
+               {"distilbert", "DistilBertForMaskedLM", MBL_MASKED_TOKEN},
+               {"distilbert", "DistilBertModel", MBL_EMBEDDING},
+               {"roberta", "RobertaForSequenceClassification", MBL_CLASSES},
+               {"roberta", "RobertaForTokenClassification", MBL_TOKEN_CLASSES},
+               {"roberta", "RobertaForMaskedLM", MBL_MASKED_TOKEN},
+               {"roberta", "RobertaModel", MBL_EMBEDDING},
                {"gpt2", "GPT2LMHeadModel", MBL_NEXT_TOKEN},
                {"gpt2", "GPT2Model", MBL_NEXT_TOKEN},
                {"llama", "LlamaForCausalLM", MBL_NEXT_TOKEN},
@@ -216,7 +224,7 @@ int mbl_model_load_for(struct mbk *k, const char *folder, enum mbl_problem probl
     const char *type = mbl_json_get_string(config, "model_type");
     const struct mbl_architecture *architecture = type ? mbl_architecture_find(type) : NULL;
     if (!architecture || architecture->takes != MBL_TAKES_TOKENS) {
-        mbl_error_set(e, "%s: model_type%s%.60s is no model of tokens that this version knows (bert, gpt2, llama)", path, type ? " " : "",
+        mbl_error_set(e, "%s: model_type%s%.60s is no model of tokens that this version knows (bert, distilbert, roberta, gpt2, llama)", path, type ? " " : "",
                       type ? type : " (missing)");
         goto done;
     }

@@ -102,7 +102,8 @@ static bool ends(const char *name, const char *with) {
 }
 
 static const char *without_prefix(const struct mbl_model *m, const char *name) {
-    static const char *const prefixes[][2] = {{"bert", "bert."}, {"gpt2", "transformer."}, {"llama", "model."}};
+    static const char *const prefixes[][2] = {{"bert", "bert."}, {"distilbert", "distilbert."}, {"roberta", "roberta."},
+                                              {"gpt2", "transformer."}, {"llama", "model."}};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (!strcmp(prefixes[i][0], m->architecture->kind) && starts(name, prefixes[i][1])) return name + strlen(prefixes[i][1]);
     return name;
@@ -114,22 +115,28 @@ static const char *modern(const struct mbl_model *m, const char *name, struct mb
     if (ends(name, "LayerNorm.gamma")) return mbl_arena_printf(a, "%.*sweight", (int)strlen(name) - 5, name);
     if (ends(name, "LayerNorm.beta")) return mbl_arena_printf(a, "%.*sbias", (int)strlen(name) - 4, name);
     if (!strcmp(name, "cls.predictions.decoder.bias")) return "cls.predictions.bias"; /* one and the same there */
+    if (!strcmp(name, "lm_head.decoder.bias")) return "lm_head.bias";
     return name;
+}
+
+static bool is_head(const char *bare) {
+    static const char *const heads[] = {"cls.", "classifier.", "pooler.", "lm_head.", "pre_classifier.", "vocab_transform.",
+                                        "vocab_layer_norm.", "vocab_projector."};
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        if (starts(bare, heads[i])) return true;
+    return false;
 }
 
 /* Another head's, or what a model computes for itself. */
 static bool is_spare(const char *name) {
-    static const char *const heads[] = {"cls.", "classifier.", "pooler.", "lm_head.", "score.", "qa_outputs.", "dropout."};
+    static const char *const heads[] = {"score.", "qa_outputs.", "dropout."};
     static const char *const buffers[] = {"position_ids", "attn.bias", "attn.masked_bias", "rotary_emb.inv_freq"};
+    if (is_head(name)) return true;
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
         if (starts(name, heads[i])) return true;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         if (ends(name, buffers[i])) return true;
     return false;
-}
-
-static bool is_head(const char *bare) {
-    return starts(bare, "cls.") || starts(bare, "classifier.") || starts(bare, "lm_head.") || starts(bare, "pooler.");
 }
 
 /* The pooler of a model of embeddings is kept but not used, and some files lack it. */
@@ -200,7 +207,10 @@ static int read_tensor(struct mbl_model *m, const struct mbl_parameter *p, const
 
 /* What stands for an embedding that a file keeps only as the output layer that it is tied to. */
 static const char *tied_name(const struct mbl_model *m, const char *bare) {
-    if (!strcmp(bare, "embeddings.word_embeddings.weight")) return "cls.predictions.decoder.weight";
+    static const char *const decoders[][2] = {{"bert", "cls.predictions.decoder.weight"}, {"distilbert", "vocab_projector.weight"},
+                                              {"roberta", "lm_head.decoder.weight"}};
+    for (size_t i = 0; i < sizeof decoders / sizeof *decoders; i++)
+        if (!strcmp(bare, "embeddings.word_embeddings.weight") && !strcmp(m->architecture->kind, decoders[i][0])) return decoders[i][1];
     if (!strcmp(bare, "wte.weight")) return "lm_head.weight";
     if (!strcmp(bare, "embed_tokens.weight") && !mbl_model_find(m, "lm_head.weight")) return "lm_head.weight";
     return NULL;

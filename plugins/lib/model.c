@@ -10,6 +10,7 @@
 #include <string.h>
 
 static const struct mbl_architecture *const architectures[] = {&mbl_mlp,  &mbl_cnn,   &mbl_bert,
+                                                            &mbl_distilbert, &mbl_roberta,
                                                             &mbl_gpt2, &mbl_llama, &mbl_matrix_factorization,
                                                             &mbl_two_towers};
 #define ARCHITECTURE_COUNT (sizeof architectures / sizeof *architectures)
@@ -326,6 +327,16 @@ struct mbl_parameter *mbl_model_find(const struct mbl_model *m, const char *name
     for (size_t i = 0; i < m->parameter_count; i++)
         if (!strcmp(m->parameters[i].name, name)) return &m->parameters[i];
     return NULL;
+}
+
+bool mbl_count_positions(const struct mbl_model *m, const int32_t *ids, int64_t n, int32_t *out) {
+    int32_t next = m->pad + 1;
+    bool differ = false;
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = ids[i] == m->pad ? m->pad : next++;
+        differ |= ids[i] == m->pad;
+    }
+    return differ;
 }
 
 int64_t mbl_model_parameter_count(const struct mbl_model *m) {

@@ -46,6 +46,7 @@ struct mbl_batch {
     struct mbk_tensor x;         /* F32 [rows, features], scaled */
     struct mbk_tensor ids;       /* I32 [rows, time] */
     struct mbk_tensor types;     /* I32 [rows, time], of the encoder; data NULL: all 0 */
+    struct mbk_tensor positions; /* I32 [rows, time], of models that count them, where some row has `pad` inside; data NULL: as they come */
     struct mbk_tensor lengths;   /* I32 [rows]: so many of a row's tokens, counted from the left, are real; data NULL: all. What comes out
                                     for the others has no meaning: their labels are -100 */
     struct mbk_tensor users, user_rows; /* pairs: I32 [pairs]: indices in the catalogue; rows of what was learned, 0 for nobody known */
@@ -87,6 +88,9 @@ struct mbl_model {
     bool has_schema;             /* false where a model of tokens came without one: then `schema` has but the classes of the config */
     int64_t vocabulary;          /* models of tokens: ids are below it … */
     int64_t longest;             /* … and rows at most so long */
+    int64_t text_types;          /* encoders: types of tokens are below it; 1: they make no difference */
+    bool counts_positions;       /* … positions are counted from pad + 1 on, and the token `pad` is not counted: see mbl_count_positions */
+    int32_t pad;
     int64_t cache_layers, cache_width; /* decoders: what a cache keeps of a token: see generate.h. 0: it cannot generate */
     bool quantized;              /* has weights that are no floats: int8 with scales, or as transformer_quantized.h has it */
     void *scratch;               /* device memory for the products of quantized weights, taken when it is needed */
@@ -171,6 +175,8 @@ MBL_EXPORT int mbl_model_size(const char *folder, int64_t *bytes, struct mbl_err
 /* Whether it is kept as something else than floats: value.type says as what, and `shape` then is the disk's, of bytes. */
 MBL_EXPORT bool mbl_parameter_quantized(const struct mbl_parameter *p);
 MBL_EXPORT struct mbl_parameter *mbl_model_find(const struct mbl_model *m, const char *name); /* NULL if absent */
+/* Where m->counts_positions: the positions of a row of n tokens into `out`. Returns whether they differ from those without any `pad`. */
+MBL_EXPORT bool mbl_count_positions(const struct mbl_model *m, const int32_t *ids, int64_t n, int32_t *out);
 MBL_EXPORT int64_t mbl_model_parameter_count(const struct mbl_model *m);                       /* numbers, scales not counted */
 MBL_EXPORT const char *mbl_problem_name(enum mbl_problem p);
 /* What a batch's outputs and their gradient are: F32, but the logits of a whole vocabulary are as the model computes, while it trains. */

@@ -1,8 +1,9 @@
 /* model_bert.c: the encoder (Devlin et al. 2019): norms behind each sum, absolute positions, token types, and a head for each problem.
  *
- * Names, shapes and sizes are those of Hugging Face's BertModel and its Bert…For… classes. With a sentence's tokens averaged
- * (MBL_EMBEDDING) it is the encoder of sentence-transformers.
+ * Names, shapes and sizes are those of Hugging Face's BertModel and its Bert…For… classes, or of DistilBERT's and RoBERTa's, by
+ * the model's layout (model_bert.h). With a sentence's tokens averaged (MBL_EMBEDDING) it is the encoder of sentence-transformers.
  */
+#include "model_bert.h"
 #include "hf.h"
 #include "model_architectures.h"
 #include "transformer.h"
@@ -21,10 +22,13 @@ struct layer {
 };
 
 struct bert {
+    const struct mbl_bert_layout *layout;
     int64_t width, layers, inner;
+    int64_t types_known;         /* rows of the table of types; 0: there is none */
+    int64_t first_position;
     struct mbl_heads heads;
-    enum mbk_activation f;
-    double dropout, head_dropout;
+    enum mbk_activation f, transform_f;
+    double dropout, head_dropout, join_dropout; /* join: behind attention */
     size_t words, positions, types, decoder_bias;
     struct mbl_norm embedding_norm, transform_norm;
     struct mbl_linear pooler, classifier, transform;
@@ -41,27 +45,43 @@ struct bert {
 
 static int read_config(struct mbl_model *m, struct bert *s, double *eps, double *deviation, struct mbl_error *e) {
     const struct mbl_json *c = m->config;
-    int64_t types;
+    const struct mbl_bert_layout *l = s->layout;
+    int64_t pad = 0;
     if (mbl_config_only(m, "position_embedding_type", "\"absolute\"", e) || mbl_config_only(m, "is_decoder", "false", e) ||
         mbl_config_only(m, "add_cross_attention", "false", e) || mbl_config_only(m, "tie_word_embeddings", "true", e) ||
-        mbl_config_int(m, c, "vocab_size", 1, INT32_MAX, 30522, &m->vocabulary, e) ||
-        mbl_config_int(m, c, "hidden_size", 1, MBL_WIDEST, 768, &s->width, e) ||
-        mbl_config_int(m, c, "num_hidden_layers", 0, MBL_MOST_LAYERS, 12, &s->layers, e) ||
-        mbl_config_int(m, c, "num_attention_heads", 1, MBL_WIDEST, 12, &s->heads.heads, e) ||
-        mbl_config_int(m, c, "intermediate_size", 1, MBL_WIDEST, 3072, &s->inner, e) ||
+        mbl_config_int(m, c, "vocab_size", 1, INT32_MAX, l->vocabulary, &m->vocabulary, e) ||
+        mbl_config_int(m, c, l->width, 1, MBL_WIDEST, 768, &s->width, e) ||
+        mbl_config_int(m, c, l->layers, 0, MBL_MOST_LAYERS, l->usual_layers, &s->layers, e) ||
+        mbl_config_int(m, c, l->heads, 1, MBL_WIDEST, 12, &s->heads.heads, e) ||
+        mbl_config_int(m, c, l->inner, 1, MBL_WIDEST, 3072, &s->inner, e) ||
         mbl_config_int(m, c, "max_position_embeddings", 1, INT32_MAX, 512, &m->longest, e) ||
-        mbl_config_int(m, c, "type_vocab_size", 1, MBL_WIDEST, 2, &types, e) ||
-        mbl_config_float(m, c, "hidden_dropout_prob", 0, 0.95, 0.1, &s->dropout, e) ||
-        mbl_config_float(m, c, "attention_probs_dropout_prob", 0, 0.95, 0.1, &s->heads.dropout, e) ||
-        mbl_config_float(m, c, "layer_norm_eps", 0, 1, 1e-12, eps, e) ||
-        mbl_config_float(m, c, "initializer_range", 0, 10, 0.02, deviation, e) || mbl_config_act(m, "hidden_act", "gelu", &s->f, e))
+        (l->types && mbl_config_int(m, c, "type_vocab_size", 1, MBL_WIDEST, 2, &s->types_known, e)) ||
+        mbl_config_float(m, c, l->dropout, 0, 0.95, 0.1, &s->dropout, e) ||
+        mbl_config_float(m, c, l->attention_dropout, 0, 0.95, 0.1, &s->heads.dropout, e) ||
+        (l->eps && mbl_config_float(m, c, l->eps, 0, 1, 1e-12, eps, e)) ||
+        mbl_config_float(m, c, "initializer_range", 0, 10, 0.02, deviation, e) || mbl_config_act(m, l->act, "gelu", &s->f, e))
         return -1;
-    s->head_dropout = s->dropout;
-    const struct mbl_json *own = mbl_json_get(c, "classifier_dropout");
-    if (own && own->type != MBL_JSON_NULL && mbl_config_float(m, c, "classifier_dropout", 0, 0.95, 0, &s->head_dropout, e)) return -1;
+    s->transform_f = l->gelu_transform ? MBK_GELU : s->f;
+    s->join_dropout = l->drops_behind_attention ? s->dropout : 0;
+    /* DistilBERT's own is for rows alone. */
+    s->head_dropout = l->own_head_dropout < 0 || m->problem == MBL_TOKEN_CLASSES ? s->dropout : l->own_head_dropout;
+    const struct mbl_json *own = mbl_json_get(c, l->head_dropout);
+    if (own && own->type != MBL_JSON_NULL && (l->own_head_dropout < 0 || m->problem != MBL_TOKEN_CLASSES) &&
+        mbl_config_float(m, c, l->head_dropout, 0, 0.95, 0, &s->head_dropout, e))
+        return -1;
     if (s->width % s->heads.heads)
-        return mbl_error_set(e, "hidden_size %lld is no multiple of the %lld attention heads", (long long)s->width,
+        return mbl_error_set(e, "%s %lld is no multiple of the %lld attention heads", l->width, (long long)s->width,
                              (long long)s->heads.heads);
+    if (l->counts_positions) {
+        if (mbl_config_int(m, c, "pad_token_id", 0, m->vocabulary - 1, 1, &pad, e)) return -1;
+        s->first_position = pad + 1;
+        m->longest -= s->first_position;
+        m->counts_positions = true;
+        m->pad = (int32_t)pad;
+        if (m->longest < 1)
+            return mbl_error_set(e, "max_position_embeddings: more than %lld expected, since positions begin behind the pad token's id",
+                                 (long long)s->first_position);
+    }
     s->heads.groups = s->heads.heads;
     s->heads.size = s->width / s->heads.heads;
     return 0;
@@ -69,54 +89,61 @@ static int read_config(struct mbl_model *m, struct bert *s, double *eps, double 
 
 static void declare_layer(struct mbl_model *m, struct bert *s, struct layer *l, const char *name, double eps, float deviation) {
     struct mbl_arena *a = &m->arena;
+    const struct mbl_bert_layout *names = s->layout;
     const int64_t C = s->width;
-    l->attention.query = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.query", name), C, C, true, deviation);
-    l->attention.key = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.key", name), C, C, true, deviation);
-    l->attention.value = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.self.value", name), C, C, true, deviation);
-    l->join = mbl_linear_declare(m, mbl_arena_printf(a, "%s.attention.output.dense", name), C, C, true, deviation);
-    l->attention_norm = mbl_norm_declare(m, mbl_arena_printf(a, "%s.attention.output.LayerNorm", name), C, true, eps);
-    l->widen = mbl_linear_declare(m, mbl_arena_printf(a, "%s.intermediate.dense", name), C, s->inner, true, deviation);
-    l->narrow = mbl_linear_declare(m, mbl_arena_printf(a, "%s.output.dense", name), s->inner, C, true, deviation);
-    l->norm = mbl_norm_declare(m, mbl_arena_printf(a, "%s.output.LayerNorm", name), C, true, eps);
+    l->attention.query = mbl_linear_declare(m, mbl_arena_printf(a, "%s.%s", name, names->query), C, C, true, deviation);
+    l->attention.key = mbl_linear_declare(m, mbl_arena_printf(a, "%s.%s", name, names->key), C, C, true, deviation);
+    l->attention.value = mbl_linear_declare(m, mbl_arena_printf(a, "%s.%s", name, names->value), C, C, true, deviation);
+    l->join = mbl_linear_declare(m, mbl_arena_printf(a, "%s.%s", name, names->join), C, C, true, deviation);
+    l->attention_norm = mbl_norm_declare(m, mbl_arena_printf(a, "%s.%s", name, names->attention_norm), C, true, eps);
+    l->widen = mbl_linear_declare(m, mbl_arena_printf(a, "%s.%s", name, names->widen), C, s->inner, true, deviation);
+    l->narrow = mbl_linear_declare(m, mbl_arena_printf(a, "%s.%s", name, names->narrow), s->inner, C, true, deviation);
+    l->norm = mbl_norm_declare(m, mbl_arena_printf(a, "%s.%s", name, names->norm), C, true, eps);
 }
 
 static int configure(struct mbl_model *m, const struct mbl_json *config, struct mbl_error *e) {
     (void)config; /* m->config is a copy of it */
     struct bert *s = mbl_arena_alloc(&m->arena, sizeof *s);
-    double eps, initial;
+    double eps = 1e-12, initial;
     m->state = s;
+    const struct mbl_bert_layout *l = s->layout = mbl_bert_layout_of(m->architecture);
     if (read_config(m, s, &eps, &initial, e)) return -1;
     const float deviation = (float)initial;
-    const int64_t C = s->width, types = mbl_json_get_int(m->config, "type_vocab_size", 2);
-    const char *body = m->problem == MBL_EMBEDDING ? "" : "bert.";
+    const int64_t C = s->width;
+    const char *body = m->problem == MBL_EMBEDDING ? "" : l->body;
     struct mbl_arena *a = &m->arena;
     s->words = mbl_table_declare(m, mbl_arena_printf(a, "%sembeddings.word_embeddings", body), m->vocabulary, C, deviation);
-    s->positions = mbl_table_declare(m, mbl_arena_printf(a, "%sembeddings.position_embeddings", body), m->longest, C, deviation);
-    s->types = mbl_table_declare(m, mbl_arena_printf(a, "%sembeddings.token_type_embeddings", body), types, C, deviation);
+    s->positions = mbl_table_declare(m, mbl_arena_printf(a, "%sembeddings.position_embeddings", body), s->first_position + m->longest, C,
+                                     deviation);
+    if (s->types_known)
+        s->types = mbl_table_declare(m, mbl_arena_printf(a, "%sembeddings.token_type_embeddings", body), s->types_known, C, deviation);
+    m->text_types = s->types_known > 0 ? s->types_known : 1;
     s->embedding_norm = mbl_norm_declare(m, mbl_arena_printf(a, "%sembeddings.LayerNorm", body), C, true, eps);
     s->layer = mbl_arena_alloc(a, (size_t)(s->layers + 1) * sizeof *s->layer);
     for (int64_t i = 0; i < s->layers; i++)
-        declare_layer(m, s, &s->layer[i], mbl_arena_printf(a, "%sencoder.layer.%lld", body, (long long)i), eps, deviation);
+        declare_layer(m, s, &s->layer[i], mbl_arena_printf(a, "%s%s%lld", body, l->layer, (long long)i), eps, deviation);
     s->pools = m->problem == MBL_CLASSES || m->problem == MBL_VALUES;
-    if (s->pools || m->problem == MBL_EMBEDDING)
-        s->pooler = mbl_linear_declare(m, mbl_arena_printf(a, "%spooler.dense", body), C, C, true, deviation);
+    if (m->problem == MBL_EMBEDDING && l->pooler)
+        s->pooler = mbl_linear_declare(m, mbl_arena_printf(a, "%s%s", body, l->pooler), C, C, true, deviation);
+    if (s->pools)
+        s->pooler = mbl_linear_declare(m, mbl_arena_printf(a, "%s%s", l->pool_in_body ? body : "", l->pool), C, C, true, deviation);
     if (s->pools) mbl_linear_keep(m, &s->pooler);
     switch (m->problem) {
     case MBL_MASKED_TOKEN:
         m->outputs = m->vocabulary;
         mbl_table_tie(m, s->words);
-        s->transform = mbl_linear_declare(m, "cls.predictions.transform.dense", C, C, true, deviation);
-        s->transform_norm = mbl_norm_declare(m, "cls.predictions.transform.LayerNorm", C, true, eps);
-        s->decoder_bias = mbl_model_declare(m, "cls.predictions.bias", MBK_F32, 1, &m->vocabulary);
+        s->transform = mbl_linear_declare(m, l->transform, C, C, true, deviation);
+        s->transform_norm = mbl_norm_declare(m, l->transform_norm, C, true, eps);
+        s->decoder_bias = mbl_model_declare(m, l->decoder_bias, MBK_F32, 1, &m->vocabulary);
         return 0;
     case MBL_EMBEDDING: m->outputs = C; return 0;
     case MBL_CLASSES:
     case MBL_VALUES:
     case MBL_TOKEN_CLASSES:
-        s->classifier = mbl_linear_declare(m, "classifier", C, m->outputs, true, deviation);
+        s->classifier = mbl_linear_declare(m, s->pools ? l->classifier : l->token_classifier, C, m->outputs, true, deviation);
         mbl_linear_keep(m, &s->classifier);
         return 0;
-    default: return mbl_error_set(e, "a bert cannot learn the problem %s", mbl_problem_name(m->problem));
+    default: return mbl_error_set(e, "a %s cannot learn the problem %s", m->architecture->kind, mbl_problem_name(m->problem));
     }
 }
 
@@ -186,7 +213,7 @@ static void release(struct mbl_model *m) {
 
 /* -- forward */
 
-/* Dropout's sites: three to a layer, and two beside. */
+/* Dropout's sites: three to a layer, and some beside, one of them in the place of a layer behind the last. */
 enum { SITE_EMBEDDINGS, SITE_HEAD, SITE_LAYERS };
 static int site(int64_t layer, int i) {
     return SITE_LAYERS + (int)layer * 3 + i;
@@ -194,11 +221,14 @@ static int site(int64_t layer, int i) {
 
 static void embed(struct mbl_maths *t, struct bert *s) {
     mbl_embed(t, s->words, &t->b->ids, &s->sum0);
-    mbl_positions(t, s->positions, 0, &s->sum0);
-    if (t->b->types.data) {
+    if (t->b->positions.data) {
+        mbl_embed(t, s->positions, &t->b->positions, &s->x0_stream);
+        mbl_add(t, &s->x0_stream, &s->sum0);
+    } else mbl_positions(t, s->positions, s->first_position, &s->sum0);
+    if (t->b->types.data && s->types_known) {
         mbl_embed(t, s->types, &t->b->types, &s->x0_stream);
         mbl_add(t, &s->x0_stream, &s->sum0);
-    } else mbl_add_row(t, s->types, &s->sum0);
+    } else if (s->types_known) mbl_add_row(t, s->types, &s->sum0);
     mbl_norm_apply(t, &s->embedding_norm, &s->sum0, &s->statistics0, &s->x0_stream);
     mbl_drop(t, s->dropout, SITE_EMBEDDINGS, &s->x0_stream);
     mbl_as(t, &s->x0_stream, &s->x0);
@@ -207,7 +237,7 @@ static void embed(struct mbl_maths *t, struct bert *s) {
 static void forward_layer(struct mbl_maths *t, const struct bert *s, const struct layer *l, int64_t i, const struct mbk_tensor *x,
                           const struct mbk_tensor *stream) {
     mbl_attend(t, &s->heads, &l->attention, i, site(i, 0), x, &l->kept.attended);
-    mbl_join(t, &l->join, &l->kept.attended.out, s->dropout, site(i, 1), stream, &l->kept.sum1);
+    mbl_join(t, &l->join, &l->kept.attended.out, s->join_dropout, site(i, 1), stream, &l->kept.sum1);
     mbl_norm_apply(t, &l->attention_norm, &l->kept.sum1, &l->kept.statistics1, &l->kept.h_stream);
     const struct mbk_tensor *h = mbl_as(t, &l->kept.h_stream, &l->kept.h);
     mbl_linear(t, &l->widen, h, 0, s->f, t->b->training ? &l->kept.before : NULL, &l->kept.wide);
@@ -221,7 +251,7 @@ static void forward_head(struct mbl_maths *t, struct bert *s, const struct mbk_t
     struct mbk_tensor first = mbk_tensor2(stream->data, MBK_F32, rows, s->width);
     switch (t->m->problem) {
     case MBL_MASKED_TOKEN:
-        mbl_linear(t, &s->transform, x, 0, s->f, &s->transform_before, &s->transformed);
+        mbl_linear(t, &s->transform, x, 0, s->transform_f, &s->transform_before, &s->transformed);
         mbl_norm_apply(t, &s->transform_norm, &s->transformed, &s->statistics, &s->normed);
         mbl_tied(t, s->words, &s->decoder_bias, &s->normed, &s->outputs);
         return;
@@ -231,7 +261,8 @@ static void forward_head(struct mbl_maths *t, struct bert *s, const struct mbk_t
         return;
     case MBL_EMBEDDING: mbl_mean_rows(t, stream, &s->weights, &s->outputs); return;
     default:
-        mbl_linear(t, &s->pooler, &first, stride, MBK_TANH, &s->pooled_before, &s->pooled);
+        if (s->layout->drops_before_pool) mbl_drop(t, s->head_dropout, site(s->layers, 0), stream); /* the first tokens alone are looked at */
+        mbl_linear(t, &s->pooler, &first, stride, s->layout->pooling, &s->pooled_before, &s->pooled);
         mbl_drop(t, s->head_dropout, SITE_HEAD, &s->pooled);
         mbl_linear(t, &s->classifier, &s->pooled, 0, MBK_NONE, NULL, &s->outputs);
     }
@@ -268,7 +299,7 @@ static void backward_head(struct mbl_maths *t, struct bert *s, const struct mbk_
     case MBL_MASKED_TOKEN:
         mbl_tied_back(t, s->words, &s->decoder_bias, &s->normed, dy, &s->d[1]);
         mbl_norm_back(t, &s->transform_norm, &s->transformed, &s->statistics, &s->d[1], &s->d[2]);
-        mbl_activate_back(t, s->f, &s->transform_before, &s->d[2]);
+        mbl_activate_back(t, s->transform_f, &s->transform_before, &s->d[2]);
         mbl_linear_back(t, &s->transform, x, 0, mbl_as(t, &s->d[2], &s->spare), &s->d[0], false);
         return;
     case MBL_TOKEN_CLASSES:
@@ -278,9 +309,10 @@ static void backward_head(struct mbl_maths *t, struct bert *s, const struct mbk_
     default:
         mbl_linear_back(t, &s->classifier, &s->pooled, 0, dy, &s->dpooled, false);
         mbl_drop(t, s->head_dropout, SITE_HEAD, &s->dpooled);
-        mbl_activate_back(t, MBK_TANH, &s->pooled_before, &s->dpooled);
+        mbl_activate_back(t, s->layout->pooling, &s->pooled_before, &s->dpooled);
         mbl_zero(t, &s->d[0]);
         mbl_linear_back(t, &s->pooler, &first, stride, &s->dpooled, &dfirst, false);
+        if (s->layout->drops_before_pool) mbl_drop(t, s->head_dropout, site(s->layers, 0), &s->d[0]);
     }
 }
 
@@ -292,16 +324,17 @@ static void backward_layer(struct mbl_maths *t, const struct bert *s, const stru
     mbl_activate_back(t, s->f, &l->kept.before, &s->dwide);
     mbl_linear_back(t, &l->widen, &l->kept.h, 0, &s->dwide, &d[1], true);
     mbl_norm_back(t, &l->attention_norm, &l->kept.sum1, &l->kept.statistics1, &d[1], &d[0]);
-    mbl_join_back(t, &l->join, &l->kept.attended.out, s->dropout, site(i, 1), &d[0], &s->spare, &s->dattended.out);
+    mbl_join_back(t, &l->join, &l->kept.attended.out, s->join_dropout, site(i, 1), &d[0], &s->spare, &s->dattended.out);
     mbl_attend_back(t, &s->heads, &l->attention, site(i, 0), x, &l->kept.attended, &s->dattended, &d[0], true);
 }
 
 static void backward_embeddings(struct mbl_maths *t, struct bert *s) {
     mbl_drop(t, s->dropout, SITE_EMBEDDINGS, &s->d[0]);
     mbl_norm_back(t, &s->embedding_norm, &s->sum0, &s->statistics0, &s->d[0], &s->d[1]);
-    if (t->b->types.data) mbl_embed_back(t, s->types, &t->b->types, &s->d[1]);
-    else mbl_add_row_back(t, s->types, &s->d[1]);
-    mbl_positions_back(t, s->positions, &s->d[1]);
+    if (t->b->types.data && s->types_known) mbl_embed_back(t, s->types, &t->b->types, &s->d[1]);
+    else if (s->types_known) mbl_add_row_back(t, s->types, &s->d[1]);
+    if (t->b->positions.data) mbl_embed_back(t, s->positions, &t->b->positions, &s->d[1]);
+    else mbl_positions_back(t, s->positions, s->first_position, &s->d[1]);
     mbl_embed_back(t, s->words, &t->b->ids, &s->d[1]);
 }
 
@@ -320,14 +353,14 @@ static const char *const fields[] = {"problem", "vocab_size", "hidden_size", "nu
                                      "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "initializer_range",
                                      "classifier_dropout", "pad_token_id", NULL};
 
-const struct mbl_architecture mbl_bert = {.kind = "bert",
-                                          .model_type = "bert",
-                                          .class_name = "Bert",
-                                          .takes = MBL_TAKES_TOKENS,
-                                          .usual = MBL_MASKED_TOKEN,
-                                          .fields = fields,
-                                          .configure = configure,
-                                          .reserve_tokens = reserve_tokens,
-                                          .forward = forward,
-                                          .backward = backward,
-                                          .release = release};
+static const char *const distilbert_fields[] = {"problem", "vocab_size", "dim", "n_layers", "n_heads", "hidden_dim", "activation", "dropout",
+                                                "attention_dropout", "max_position_embeddings", "initializer_range",
+                                                "seq_classif_dropout", "pad_token_id", NULL};
+
+#define ENCODER(kind_, class_, fields_)                                                                                                   \
+    {.kind = kind_, .model_type = kind_, .class_name = class_, .takes = MBL_TAKES_TOKENS, .usual = MBL_MASKED_TOKEN, .fields = fields_,   \
+     .configure = configure, .reserve_tokens = reserve_tokens, .forward = forward, .backward = backward, .release = release}
+
+const struct mbl_architecture mbl_bert = ENCODER("bert", "Bert", fields);
+const struct mbl_architecture mbl_distilbert = ENCODER("distilbert", "DistilBert", distilbert_fields);
+const struct mbl_architecture mbl_roberta = ENCODER("roberta", "Roberta", fields);

@@ -199,7 +199,7 @@ static int backward(struct mbl_model *m, const struct mbl_batch *b, const struct
     mbl_norm_back(&t, &s->norm, input_of(s, s->layers), &s->statistics, &s->d[1], &s->d[0]);
     for (int64_t i = s->layers; i-- > 0;) backward_layer(&t, s, &s->layer[i], i, input_of(s, i));
     mbl_drop(&t, s->embedding_dropout, 0, &s->d[0]);
-    mbl_positions_back(&t, s->positions, &s->d[0]);
+    mbl_positions_back(&t, s->positions, 0, &s->d[0]);
     mbl_embed_back(&t, s->words, &b->ids, &s->d[0]);
     return mbl_maths_end(&t);
 }

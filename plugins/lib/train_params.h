@@ -8,7 +8,7 @@
 
 #include "precision.h"
 
-static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "gpt2", "llama", "matrix_factorization", "two_towers", NULL};
+static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "distilbert", "roberta", "gpt2", "llama", "matrix_factorization", "two_towers", NULL};
 static const char *const mbl_pair_losses[] = {"mse", "bpr", "softmax", NULL};
 static const char *const mbl_activations[] = {"relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", NULL};
 static const char *const mbl_optimizers[] = {"sgd", "adam", "adamw", NULL};
@@ -49,6 +49,11 @@ static const struct mb_param mbl_model_params[] = {
     {.name = "type_vocab_size", .type = MB_INT, .least = 1, .most = 65536, .help = "bert: sorts of text in a row"},
     {.name = "layer_norm_eps", .type = MB_FLOAT, .least = 0, .most = 1, .help = "bert: keeps the norms finite"},
     {.name = "initializer_range", .type = MB_FLOAT, .least = 0, .most = 10, .help = "models of tokens: deviation of starting weights"},
+    {.name = "dim", .type = MB_INT, .least = 1, .most = 65536, .help = "distilbert: width of a token"},
+    {.name = "hidden_dim", .type = MB_INT, .least = 1, .most = 65536, .help = "distilbert: width between a layer's two products"},
+    {.name = "n_layers", .type = MB_INT, .least = 0, .most = 256, .help = "distilbert: layers"},
+    {.name = "n_heads", .type = MB_INT, .least = 1, .most = 65536, .help = "distilbert: heads of attention"},
+    {.name = "seq_classif_dropout", .type = MB_FLOAT, .least = 0, .most = 0.95, .help = "distilbert: before the head"},
     {.name = "n_layer", .type = MB_INT, .least = 0, .most = 256, .help = "gpt2: layers"},
     {.name = "n_head", .type = MB_INT, .least = 1, .most = 65536, .help = "gpt2: heads of attention"},
     {.name = "n_embd", .type = MB_INT, .least = 1, .most = 65536, .help = "gpt2: width of a token"},

@@ -121,7 +121,7 @@ void mbl_mean_rows(struct mbl_maths *t, const struct mbk_tensor *x, const struct
 void mbl_embed(struct mbl_maths *t, size_t table, const struct mbk_tensor *ids, const struct mbk_tensor *x);
 void mbl_embed_back(struct mbl_maths *t, size_t table, const struct mbk_tensor *ids, const struct mbk_tensor *dx);
 void mbl_positions(struct mbl_maths *t, size_t table, int64_t start, const struct mbk_tensor *x);
-void mbl_positions_back(struct mbl_maths *t, size_t table, const struct mbk_tensor *dx);
+void mbl_positions_back(struct mbl_maths *t, size_t table, int64_t start, const struct mbk_tensor *dx);
 
 /* The table's first row added to all: the type of tokens where none is said. */
 void mbl_add_row(struct mbl_maths *t, size_t table, const struct mbk_tensor *x);

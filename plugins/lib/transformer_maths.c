@@ -260,10 +260,11 @@ void mbl_positions(struct mbl_maths *t, size_t table, int64_t start, const struc
     failed(t, t->m->parameters[table].name, mbk_add(t->m->k, &rows, &row, &rows));
 }
 
-void mbl_positions_back(struct mbl_maths *t, size_t table, const struct mbk_tensor *dx) {
+void mbl_positions_back(struct mbl_maths *t, size_t table, int64_t start, const struct mbk_tensor *dx) {
     if (t->failed) return;
+    const int64_t width = dx->shape[1];
     struct mbk_tensor rows = long_rows(t, dx),
-                      row = mbk_tensor1(t->m->parameters[table].gradient.data, MBK_F32, t->b->ids.shape[1] * dx->shape[1]);
+                      row = mbk_tensor1((float *)t->m->parameters[table].gradient.data + start * width, MBK_F32, t->b->ids.shape[1] * width);
     failed(t, t->m->parameters[table].name, mbk_sum_rows(t->m->k, &rows, &row));
 }
 

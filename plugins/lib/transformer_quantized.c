@@ -43,7 +43,7 @@ static bool ends(const char *name, const char *with) {
 }
 
 bool mbl_quantizable(const char *module) {
-    static const char *const heads[] = {"cls.", "classifier", "pooler.", "bert.pooler."};
+    static const char *const heads[] = {"cls.", "classifier", "pooler.", "bert.pooler.", "pre_classifier", "vocab_transform", "lm_head."};
     static const char *const tables[] = {"position_embeddings", "token_type_embeddings", "wpe"};
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
         if (!strncmp(module, heads[i], strlen(heads[i]))) return false;

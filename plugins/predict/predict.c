@@ -44,7 +44,7 @@ static int answer_data(struct answers *a, const char *path, int64_t batch, struc
 
 struct rows_of_ids {
     int64_t rows, time;
-    int32_t *ids, *types, *lengths; /* [rows, time], types may be NULL; [rows] */
+    int32_t *ids, *types, *positions, *lengths; /* [rows, time], types and positions may be NULL; [rows] */
 };
 
 static int make_room(struct answers *a, struct rows_of_ids *x, int64_t rows, int64_t time, bool types, struct mbl_error *e) {
@@ -120,7 +120,7 @@ static int read_tensors(struct answers *a, const char *path, struct rows_of_ids 
 }
 
 static int check_ids(const struct answers *a, const struct rows_of_ids *x, struct mbl_error *e) {
-    int64_t kinds = mbl_json_get_int(a->model->config, "type_vocab_size", 1);
+    int64_t kinds = a->model->text_types ? a->model->text_types : 1;
     for (int64_t r = 0; r < x->rows; r++)
         if (x->lengths[r] < 1 || x->lengths[r] > x->time)
             return mbl_error_set(e, "row %lld has %d tokens; from 1 to %lld expected", (long long)r + 1, x->lengths[r], (long long)x->time);
@@ -135,14 +135,28 @@ static int check_ids(const struct answers *a, const struct rows_of_ids *x, struc
     return 0;
 }
 
+static void count_positions(struct answers *a, struct rows_of_ids *x) {
+    bool differ = false;
+    if (!a->model->counts_positions) return;
+    int32_t *positions = mbl_arena_alloc(&a->arena, (size_t)(x->rows * x->time) * sizeof *positions);
+    for (int64_t r = 0; r < x->rows; r++) {
+        differ |= mbl_count_positions(a->model, x->ids + r * x->time, x->lengths[r], positions + r * x->time);
+        for (int64_t i = x->lengths[r]; i < x->time; i++) positions[r * x->time + i] = a->model->pad;
+    }
+    x->positions = differ ? positions : NULL;
+}
+
 /* A batch's views of device memory that holds up to `batch` rows. */
-static int answer_batch(struct answers *a, const struct rows_of_ids *x, int64_t first, int64_t rows, void *const device[3],
+static int answer_batch(struct answers *a, const struct rows_of_ids *x, int64_t first, int64_t rows, void *const device[4],
                         struct mbl_error *e) {
     struct mbl_model *m = a->model;
     size_t tokens = (size_t)(rows * x->time), width = sizeof *x->ids;
     struct mbl_batch b = {.ids = mbk_tensor2(device[0], MBK_I32, rows, x->time), .lengths = mbk_tensor1(device[2], MBK_I32, rows)};
     if (x->types) b.types = mbk_tensor2(device[1], MBK_I32, rows, x->time);
+    if (x->positions) b.positions = mbk_tensor2(device[3], MBK_I32, rows, x->time);
     struct mbk_tensor y;
+    if (x->positions && mbk_write(m->k, device[3], x->positions + first * x->time, tokens * width))
+        return mbl_kernel_failed(m->k, "writing positions", e);
     if (mbk_write(m->k, device[0], x->ids + first * x->time, tokens * width) ||
         (x->types && mbk_write(m->k, device[1], x->types + first * x->time, tokens * width)) ||
         mbk_write(m->k, device[2], x->lengths + first, (size_t)rows * width))
@@ -156,9 +170,10 @@ static int answer_batch(struct answers *a, const struct rows_of_ids *x, int64_t 
 static int answer_ids(struct answers *a, const char *path, int64_t batch, struct mbl_error *e) {
     struct mbl_model *m = a->model;
     struct rows_of_ids x;
-    void *block, *device[3] = {0};
+    void *block, *device[4] = {0};
     if (m->architecture->takes != MBL_TAKES_TOKENS) return mbl_error_set(e, "a %s takes no ids, but data", m->architecture->kind);
     if ((ends(path, ".json") ? read_json(a, path, &x, e) : read_tensors(a, path, &x, e)) || check_ids(a, &x, e)) return -1;
+    count_positions(a, &x);
     a->rows = x.rows;
     a->time = mbl_problem_per_token(m->problem) ? x.time : 0;
     a->lengths = x.lengths;
@@ -167,13 +182,13 @@ static int answer_ids(struct answers *a, const char *path, int64_t batch, struct
     a->outputs = block;
     if (batch > x.rows) batch = x.rows;
     int status = mbl_model_reserve(m, batch, x.time, false, e);
-    for (int i = 0; i < 3 && !status; i++) {
+    for (int i = 0; i < 4 && !status; i++) {
         device[i] = mbk_alloc(m->k, (size_t)(batch * x.time) * sizeof(int32_t));
         if (!device[i]) status = mbl_error_set(e, "no memory for %lld rows of %lld tokens", (long long)batch, (long long)x.time);
     }
     for (int64_t r = 0; r < x.rows && !status; r += batch)
         status = answer_batch(a, &x, r, r + batch < x.rows ? batch : x.rows - r, device, e);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (device[i]) mbk_free(m->k, device[i]);
     if (!status && m->problem == MBL_VALUES)
         for (int64_t i = 0; i < x.rows; i++)

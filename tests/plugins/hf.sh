@@ -4,15 +4,16 @@
 source "$(dirname "$0")/../engine/lib.sh"
 
 python=${MB_PYTHON:-python3}
-kinds="bert-classes bert-value bert-tokens bert-masked bert-embedding gpt2 llama llama-tied"
+kinds="bert-classes bert-value bert-tokens bert-masked bert-embedding distilbert-classes distilbert-tokens distilbert-masked distilbert-embedding"
+kinds+=" roberta-value roberta-tokens roberta-masked roberta-embedding gpt2 llama llama-tied"
 
 need_transformers() {
     "$python" -c 'import torch, transformers, safetensors' 2>/dev/null || skip "$python has no transformers"
     export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
 }
-random_models() { # [SEED]
+random_models() { # [SEED [KIND …]]
     need_transformers
-    "$python" "$MB_SOURCE/tests/plugins/hf_models.py" models "${1:-1}" >made.log 2>&1 || fail "hf_models.py: $(tail -n 1 made.log)"
+    "$python" "$MB_SOURCE/tests/plugins/hf_models.py" models "${1:-1}" "${@:2}" >made.log 2>&1 || fail "hf_models.py: $(tail -n 1 made.log)"
 }
 # answers FOLDER TO [KIND]: our answers of a folder to the rows of KIND.
 rules=0
@@ -90,7 +91,8 @@ PY
 }
 
 test_weights_may_lie_in_shards_in_pytorch_files_and_under_old_names() {
-    random_models
+    local some="bert-masked distilbert-masked roberta-masked gpt2 llama"
+    random_models 1 $some
     "$python" - <<'PY' >log 2>&1 || fail "$(tail -n 1 log)"
 import os, shutil, torch, transformers
 from safetensors.torch import load_file, save_file
@@ -98,14 +100,15 @@ def copy(kind, name):
     os.makedirs("models/" + name)
     shutil.copy(f"models/{kind}/config.json", f"models/{name}/config.json")
     return load_file(f"models/{kind}/model.safetensors")
-for kind in ("bert-masked", "gpt2", "llama"):
+for kind in ("bert-masked", "distilbert-masked", "roberta-masked", "gpt2", "llama"):
     t = copy(kind, kind + "-bin")
     torch.save({k: torch.nn.Parameter(v) for k, v in t.items()}, f"models/{kind}-bin/pytorch_model.bin")
     t = copy(kind, kind + "-strided")
     torch.save({k: v.t().contiguous().t() if v.dim() == 2 else v for k, v in t.items()}, f"models/{kind}-strided/pytorch_model.bin")
     t = copy(kind, kind + "-old")
     def old(n):
-        for p in ("bert.", "transformer.", "model."): n = n.removeprefix(p)
+        for p in ("distilbert.", "roberta.", "bert.", "model."): n = n.removeprefix(p)
+        if kind == "gpt2": n = n.removeprefix("transformer.")
         return n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
     save_file({old(k): v for k, v in t.items()}, f"models/{kind}-old/model.safetensors")
     names = sorted(copy(kind, kind + "-shards"))
@@ -119,17 +122,17 @@ for kind in ("bert-masked", "gpt2", "llama"):
     json.dump({"metadata": {}, "weight_map": map}, open(f"models/{kind}-shards/model.safetensors.index.json", "w"))
 PY
     local k how
-    for k in bert-masked gpt2 llama; do
+    for k in $some; do
         for how in bin strided old shards; do answers "models/$k-$how" "$k-$how.safetensors" "$k"; done
     done
     build
-    for k in bert-masked gpt2 llama; do
+    for k in $some; do
         for how in bin strided old shards; do same "build/$k-$how.safetensors" "models/$k/expected.safetensors" 1e-4; done
     done
 }
 
 test_a_pytorch_file_that_asks_for_more_than_tensors_is_refused_by_name() {
-    random_models
+    random_models 1 gpt2 bert-masked llama
     "$python" - <<'PY' || fail "the file cannot be made"
 import os, shutil, torch
 class Evil:
@@ -176,12 +179,12 @@ PY
 
 test_a_model_that_is_none_of_ours_is_refused_with_the_names_of_those_that_are() {
     mkdir -p m
-    write m/config.json <<<'{ "model_type": "distilbert" }'
+    write m/config.json <<<'{ "model_type": "electra" }'
     write rows.json <<<'{ "ids": [[1, 2]] }'
     write mbuild.lua <<<'predict "p" { model = "m", ids = "rows.json" }'
     try
     expect_status 2
-    grep -qF 'model_type \"distilbert\" is none that this version knows (mlp, cnn, bert, gpt2, llama)' "$out" "$err" ||
+    grep -qF 'model_type \"electra\" is none that this version knows (mlp, cnn, bert, distilbert, roberta, gpt2, llama' "$out" "$err" ||
         fail "the message doesn't name them"
 }
 

@@ -189,7 +189,7 @@ static void edit_config(const char *from, const char *to) {
 static const struct {
     const char *from, *to, *message;
 } edits[] = {
-    {"\"mbuild-mlp\"", "\"resnet\"", "model_type \"resnet\" is none that this version knows (mlp, cnn, bert, gpt2, llama"},
+    {"\"mbuild-mlp\"", "\"resnet\"", "model_type \"resnet\" is none that this version knows (mlp, cnn, bert, distilbert, roberta, gpt2, llama"},
     {"\"model_type\"", "\"model_kind\"", "model_type is missing"},
     {"\"hidden\": [8]", "\"hidden\": [9]", "tensor layers.0.weight is F32 [8, 6], but config.json makes it F32 [9, 6]"},
     {"\"hidden\": [8]", "\"hidden\": [8, 8]", "tensor layers.1.weight is missing"},
