@@ -13,6 +13,7 @@ struct placed {
     bool added;               /* to a shared folder: replaces nothing */
     bool folder;              /* the role says that it is one */
     bool stands;              /* restoring: it already is there */
+    struct file_stat made;    /* of the private path, when the step had ended */
     struct artifact artifact;
 };
 

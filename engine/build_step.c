@@ -158,8 +158,11 @@ int build_step_start(struct build_step *bs, struct err *e) {
         .output_count = step->output_count, .temp_folder = arena_printf(&bs->arena, "%s/tmp", bs->folder),
         .checkpoint_folder = bs->checkpoint, .device = s->device, .cpus = bs->cpu, .memory = step->resources.mem,
         .env = env_pairs(bs), .timeout_ms = step->timeout_ms, .log_path = bs->log, .tag = bs,
-        .network = step->network, .may_read = readable_paths(bs), .warm = served_warm(s, step), .makeflags = jobserver_makeflags(s->jobserver)};
-    jobserver_descriptors(s->jobserver, request.jobserver);
+        .network = step->network, .may_read = readable_paths(bs), .warm = served_warm(s, step), .self_contained = step->binding->type->flags & MB_SELF_CONTAINED};
+    if (!request.self_contained) {
+        request.makeflags = jobserver_makeflags(s->jobserver);
+        jobserver_descriptors(s->jobserver, request.jobserver);
+    }
     if (sandbox_parse_mode(s->options->sandbox, &request.sandbox, e)) return -1;
     return worker_start(s->workers, &request, &bs->run, e);
 }

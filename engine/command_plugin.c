@@ -95,7 +95,8 @@ static void print_step_type(const struct plugin *p, const struct step_type *t) {
         const char *word;
     } flags[] = {{MB_DETERMINISTIC, "deterministic"}, {MB_NETWORK, "needs the network"}, {MB_RESUMABLE, "goes on after a kill"}, {MB_GPU_MAY, "uses a GPU if there is one"},
                  {MB_GPU_MUST, "needs a GPU"}, {MB_DEVICE_MATTERS, "result depends on the device"}, {MB_UNCACHED, "never from the store"},
-                 {MB_REENTRANT, "may run again in a process"}, {MB_SLOW_START, "starts slowly: shares a warm process"}};
+                 {MB_REENTRANT, "may run again in a process"}, {MB_SLOW_START, "starts slowly: shares a warm process"},
+                 {MB_SELF_CONTAINED, "needs nothing of the system"}};
     printf("\nstep %s%s%s: %s\n", p->type.step_count > 1 ? p->type.name : "", p->type.step_count > 1 ? "." : "", t->name, t->help ? t->help : "");
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (t->flags & flags[i].flag) printf("  (%s)\n", flags[i].word);

@@ -97,6 +97,17 @@ char *arena_printf(struct arena *a, const char *format, ...) {
     return p;
 }
 
+void arena_clear(struct arena *a) {
+    struct arena_block *newest = a->blocks;
+    if (!newest) return;
+    memset(newest->bytes, 0, a->used);
+    struct arena rest = {.blocks = newest->next};
+    arena_free(&rest);
+    newest->next = NULL;
+    a->used = 0;
+    a->total = sizeof *newest + a->cap;
+}
+
 void arena_free(struct arena *a) {
     while (a->blocks) {
         struct arena_block *next = a->blocks->next;

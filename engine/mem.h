@@ -37,6 +37,7 @@ char *arena_strdup(struct arena *a, const char *s);
 char *arena_strndup(struct arena *a, const char *s, size_t n);
 char *arena_printf(struct arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void arena_free(struct arena *a);
+void arena_clear(struct arena *a); /* empties it and keeps its newest block */
 
 /* A growing string of bytes; data is NUL-terminated once anything was added. All zero is an empty one. */
 struct buf {

@@ -91,12 +91,10 @@ static int add_rule(int ruleset, int fd, uint64_t rights) {
 
 /* What isn't there needs no right. */
 static int add_path(int ruleset, const char *path, uint64_t rights, struct err *e) {
-    struct stat st;
     int fd = open(path, O_PATH | O_CLOEXEC);
     if (fd < 0) return errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ELOOP ? 0 : err_errno(e, "sandbox: %s", path);
-    int status = fstat(fd, &st);
-    if (!status && !S_ISDIR(st.st_mode)) rights &= FS_OF_FILES;
-    if (!status) status = add_rule(ruleset, fd, rights);
+    int status = add_rule(ruleset, fd, rights);
+    if (status && errno == EINVAL && rights & ~(uint64_t)FS_OF_FILES) status = add_rule(ruleset, fd, rights & FS_OF_FILES); /* no folder */
     if (status) err_errno(e, "sandbox: no right can be given on %s", path);
     close(fd);
     return status;
@@ -120,7 +118,7 @@ struct sandbox {
     uint64_t *rights;
     char **paths; /* real ones, of folders */
     uint32_t count, fd_cap, right_cap, path_cap;
-    unsigned long processes; /* on the machine when this was made; 0: not known */
+    struct rlimit processes; /* 0: no limit */
 };
 
 static bool lies_within(const char *path, const char *folder) {
@@ -132,6 +130,7 @@ static void keep_folder(struct sandbox *s, const char *path, uint64_t rights) {
     char real[PATH_MAX];
     struct stat st;
     if (!realpath(path, real) || stat(real, &st)) return;
+    if (!S_ISDIR(st.st_mode)) rights &= FS_OF_FILES;
     for (uint32_t i = 0; i < s->count; i++)
         if (lies_within(real, s->paths[i]) && !(rights & ~s->rights[i])) return; /* /bin is /usr/bin on most systems */
     int fd = open(real, O_PATH | O_CLOEXEC);
@@ -140,7 +139,7 @@ static void keep_folder(struct sandbox *s, const char *path, uint64_t rights) {
     s->rights = mem_grow(s->rights, &s->right_cap, s->count + 1, sizeof *s->rights);
     s->paths = mem_grow(s->paths, &s->path_cap, s->count + 1, sizeof *s->paths);
     s->fds[s->count] = fd;
-    s->rights[s->count] = S_ISDIR(st.st_mode) ? rights : rights & FS_OF_FILES;
+    s->rights[s->count] = rights;
     s->paths[s->count++] = mem_strdup(real);
 }
 
@@ -192,6 +191,8 @@ static void keep_ours(struct sandbox *s) {
     }
 }
 
+#define PROCESSES_MORE 4096 /* that a step may start, and other programs of the user's besides those on the machine now */
+
 static unsigned long count_processes(void) {
     unsigned long n = 0;
     FILE *f = fopen("/proc/loadavg", "re");
@@ -200,13 +201,22 @@ static unsigned long count_processes(void) {
     return got == 1 ? n : 0;
 }
 
+static struct rlimit limit_processes(void) {
+    struct rlimit limit;
+    rlim_t most = count_processes();
+    if (!most || getrlimit(RLIMIT_NPROC, &limit)) return (struct rlimit){0};
+    most += PROCESSES_MORE;
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > most) limit.rlim_cur = most;
+    return limit;
+}
+
 struct sandbox *sandbox_prepare(void) {
     if (!sandbox_files_abi()) return NULL;
     struct sandbox *s = mem_alloc(sizeof *s);
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) keep_folder(s, folders[i], FS_READ);
     for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) keep_folder(s, devices[i], FS_DEVICE | FS_READ_DIR);
     keep_ours(s);
-    s->processes = count_processes();
+    s->processes = limit_processes();
     const char *variable = getenv("PATH");
     char *paths = mem_strdup(variable ? variable : ""), *rest = paths;
     for (char *folder; (folder = strsep(&rest, ":"));) {
@@ -253,7 +263,7 @@ static int add_resolver(int ruleset, struct err *e) {
 }
 
 static int add_all(struct sandbox *s, int ruleset, const struct sandbox_rules *r, struct err *e) {
-    for (uint32_t i = 0; i < s->count; i++)
+    for (uint32_t i = 0; i < s->count && !r->self_contained; i++)
         if (add_rule(ruleset, s->fds[i], s->rights[i])) return err_errno(e, "sandbox: no right can be given on %s", s->paths[i]);
     if (r->read_all && add_path(ruleset, "/", FS_READ, e)) return -1;
     for (const char *const *p = r->read; p && *p; p++)
@@ -289,7 +299,9 @@ static int confine_files(struct sandbox *s, const struct sandbox_rules *r, struc
 
 bool sandbox_can_refuse_network(void) {
 #ifdef NATIVE
-    return prctl(PR_GET_SECCOMP) >= 0 && !syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &(uint32_t){SECCOMP_RET_ERRNO});
+    static int can = -1;
+    if (can < 0) can = prctl(PR_GET_SECCOMP) >= 0 && !syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &(uint32_t){SECCOMP_RET_ERRNO});
+    return can;
 #else
     return false;
 #endif
@@ -324,24 +336,28 @@ static int confine_network(struct err *e) {
 
 /* -- processes */
 
-#define PROCESSES_MORE 4096
-
 /* RLIMIT_NPROC counts all processes of the user, so the limit is what the machine has now and some more: a step that forks without end
  * stops there. (The kernel does not hold root to it.) */
 static int confine_processes(const struct sandbox *s, struct err *e) {
-    struct rlimit limit;
-    if (!s || !s->processes || getrlimit(RLIMIT_NPROC, &limit)) return 0;
-    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > s->processes + PROCESSES_MORE) limit.rlim_cur = s->processes + PROCESSES_MORE;
-    return setrlimit(RLIMIT_NPROC, &limit) ? err_errno(e, "sandbox: the number of processes can't be limited") : 0;
+    if (!s || !s->processes.rlim_cur) return 0;
+    return setrlimit(RLIMIT_NPROC, &s->processes) ? err_errno(e, "sandbox: the number of processes can't be limited") : 0;
+}
+
+/* Without this only root could do the rest. It also keeps setuid programs from having more rights than the step. */
+static int renounce_privileges(struct err *e) {
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? err_errno(e, "sandbox: no_new_privs") : 0;
+}
+
+int sandbox_offline(struct err *e) {
+    return renounce_privileges(e) || confine_network(e) ? -1 : 0;
 }
 
 int sandbox_enter(struct sandbox *s, const struct sandbox_rules *r, struct err *e) {
     struct err other;
     int status = confine_processes(s, e);
-    /* Without this only root could do the rest. It also keeps setuid programs from having more rights than the step. */
-    if (!status && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) status = err_errno(e, "sandbox: no_new_privs");
-    int files = status ? -1 : confine_files(s, r, status ? &other : e);
-    int network = r->network ? 0 : confine_network(files ? &other : e); /* the one as far as it goes without the other */
+    if (!status && !r->offline) status = renounce_privileges(e);
+    int files = status ? -1 : confine_files(s, r, e);
+    int network = r->network || r->offline ? 0 : confine_network(files ? &other : e); /* the one as far as it goes without the other */
     return status || files || network ? -1 : 0;
 }
 

@@ -28,7 +28,12 @@ struct sandbox_rules {
     const char *const *list; /* folders whose names may be seen, as a shell does for its patterns, but not what is in the files */
     bool read_all;                          /* everything may be read: the step says what it read */
     bool network, gpu;
+    bool offline;                           /* the process forked by one that is sandbox_offline: that needn't be seen to */
+    bool self_contained;                    /* it needs nothing of the system: just the lists count */
 };
+
+/* Refuses the network to the calling process, which must have one thread, and to what it will fork, for good. */
+int sandbox_offline(struct err *e);
 
 /* Confines the calling process, which must have one thread, for good. Fails, in part confined, if something that was asked for is refused:
  * under SANDBOX_REQUIRE that ends the step. */

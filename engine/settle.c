@@ -7,9 +7,10 @@
 
 #include <string.h>
 
-static int check_made(const struct placed *o, struct err *e) {
+static int check_made(struct placed *o, struct err *e) {
     struct file_stat st;
     if (sys_stat(o->private_path, true, &st, e)) return -1;
+    o->made = st;
     if (st.kind == FILE_ABSENT) return err_set(e, "the step ended well, but didn't make its output \"%s\" (%s)", o->role, o->path);
     if (st.kind == FILE_OTHER) return err_set(e, "the output \"%s\" (%s) is neither file, folder nor link", o->role, o->path);
     if (o->folder && st.kind != FILE_FOLDER) return err_set(e, "the output \"%s\" (%s) is a file; its role says that it is a folder", o->role, o->path);
@@ -25,8 +26,9 @@ static int check_added(const struct placed *o, struct err *e) {
 }
 
 static int place(const struct placed *o, struct err *e) {
-    if (sys_mkdir_parents(o->path, e) || sys_rename(o->private_path, o->path, e)) return err_wrap(e, "cannot put %s in place", o->path);
-    return 0;
+    if (!sys_rename(o->private_path, o->path, e)) return 0; /* mostly the folders are there: others' outputs lie in them */
+    if (!sys_mkdir_parents(o->path, e) && !sys_rename(o->private_path, o->path, e)) return 0;
+    return err_wrap(e, "cannot put %s in place", o->path);
 }
 
 void settle_built(void *arg) {
@@ -38,7 +40,7 @@ void settle_built(void *arg) {
     if (!bs->status) bs->status = repro_compare(bs, e);
     for (uint32_t i = 0; i < bs->output_count && !bs->status; i++) {
         struct placed *o = &bs->outputs[i];
-        bs->status = store_put(store, o->private_path, &o->artifact, e);
+        bs->status = store_put_known(store, o->private_path, &o->made, &o->artifact, e);
         if (bs->status) err_wrap(e, "cannot store %s", o->path);
         if (!bs->status && o->added) bs->status = check_added(o, e);
     }

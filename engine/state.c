@@ -118,6 +118,11 @@ static int exec_plain(struct state *s, enum state_statement which, const char *w
     return status;
 }
 
+void state_begin(struct state *s) {
+    struct err ignored; /* then each read has its own */
+    if (!s->read_only && sqlite3_get_autocommit(s->db)) exec_plain(s, STATE_BEGIN, "begin to write", &ignored);
+}
+
 int state_exec(struct state *s, enum state_statement which, struct err *e, const char *form, ...) {
     if (s->read_only) return err_set(e, "%s: cannot write to it: it was opened for reading", s->path);
     /* SQLite ends the transaction by itself where a write fails for good; then a new one begins. What was lost is made again. */

@@ -35,6 +35,9 @@ struct state {
 /* Runs a statement that writes, in the transaction that it begins if there is none. */
 int state_exec(struct state *s, enum state_statement which, struct err *e, const char *form, ...);
 
+/* Begins the transaction that writes will belong to, if there is none, so that reads until its end need no locks of their own. */
+void state_begin(struct state *s);
+
 /* Readies one that reads, for state_next: 1 a row, 0 the end, -1 an error. Whoever stops before the end calls sqlite3_reset. */
 sqlite3_stmt *state_query(struct state *s, enum state_statement which, struct err *e, const char *form, ...);
 int state_next(struct state *s, sqlite3_stmt *statement, struct err *e);

@@ -76,6 +76,7 @@ bool state_keeps_durations(struct state *s) {
 
 int state_each_action(struct state *s, const struct digest *key, struct arena *a,
                       bool (*each)(void *ctx, struct state_record *r), void *ctx, struct err *e) {
+    state_begin(s);
     sqlite3_stmt *q = state_query(s, STATE_GET_ACTIONS, e, "b", key->bytes, sizeof key->bytes);
     if (!q) return -1;
     int more;

@@ -21,6 +21,8 @@ bool store_has(struct store *s, const struct artifact *a); /* of a folder: the m
 /* Puts a copy of a finished file, link or folder into the store (reflink where the file system can) and says what it is. The
  * digest is computed from the bytes that went in. */
 int store_put(struct store *s, const char *path, struct artifact *out, struct err *e);
+/* The same where the path's stat, links not followed, is known already. */
+int store_put_known(struct store *s, const char *path, const struct file_stat *st, struct artifact *out, struct err *e);
 
 /* Brings an artifact to `path` whole or not at all, replacing what is there; checks every digest. -1: *corrupt tells
  * whether an object was absent or damaged (then already dropped, e names it), or something else failed. */

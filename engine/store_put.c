@@ -87,6 +87,7 @@ static int put_open(struct store *s, int fd, struct artifact *a, struct err *e) 
     ssize_t n;
     while ((n = sys_call_read(fd, chunk + have, sizeof chunk - have)) > 0) {
         have += (size_t)n;
+        if (have == (size_t)st.st_size) break; /* all that there was at the stat */
         if (have < sizeof chunk) continue;
         if (lseek(fd, 0, SEEK_SET)) return err_errno(e, "seek"); /* it has grown meanwhile */
         return put_large(s, fd, a, e);
@@ -121,13 +122,17 @@ static int put_leaf(void *ctx, const char *path, const struct file_stat *st, str
 
 int store_put(struct store *s, const char *path, struct artifact *out, struct err *e) {
     struct file_stat st;
+    memset(out, 0, sizeof *out);
+    return sys_stat(path, true, &st, e) ? -1 : store_put_known(s, path, &st, out, e);
+}
+
+int store_put_known(struct store *s, const char *path, const struct file_stat *st, struct artifact *out, struct err *e) {
     struct buf manifest = {0};
     memset(out, 0, sizeof *out);
-    if (sys_stat(path, true, &st, e)) return -1;
-    switch (st.kind) {
+    switch (st->kind) {
     case FILE_ABSENT: return err_set(e, "%s doesn't exist", path);
     case FILE_OTHER: return err_set(e, "%s is neither file, folder nor link", path);
-    case FILE_REGULAR: case FILE_LINK: return put_leaf(s, path, &st, out, e);
+    case FILE_REGULAR: case FILE_LINK: return put_leaf(s, path, st, out, e);
     case FILE_FOLDER: break;
     }
     struct digest d;

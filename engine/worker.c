@@ -3,6 +3,7 @@
  * worker_call waits for one run and leaves the others' sockets alone: their events go to whoever calls workers_poll.
  */
 #include "worker_engine.h"
+#include "worker_lean.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -78,7 +79,8 @@ int workers_start(const char *program, struct workers **out, struct err *e) {
 
 static void signal_run(struct worker_run *r, int number) {
     struct err ignored; /* a template that is gone took its steps with it */
-    if (!r->ended) template_order(r->template, &(struct worker_order){.kind = ORDER_SIGNAL, .id = r->id, .argument = number}, &ignored);
+    if (!r->ended) template_order(r->template, &(struct worker_order){.kind = ORDER_SIGNAL, .id = r->id, .argument = number}, NULL,
+                                 &ignored);
 }
 
 static void kill_run(struct worker_run *r) {
@@ -89,19 +91,18 @@ static void kill_run(struct worker_run *r) {
 
 static void flush_out(struct worker_run *r) {
     size_t done = 0;
-    while (r->messages.fd >= 0 && done < r->out.len) {
-        ssize_t n = send(r->messages.fd, r->out.data + done, r->out.len - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (r->way->messages.fd >= 0 && done < r->out.len) {
+        ssize_t n = send(r->way->messages.fd, r->out.data + done, r->out.len - done, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
         done += (size_t)n;
     }
     worker_drop(&r->out, done);
-    source_want_write(r->workers, &r->messages, r->out.len);
+    source_want_write(r->workers, &r->way->messages, r->out.len);
 }
 
 static void run_free(struct worker_run *r) {
-    source_close(&r->messages);
-    source_close(&r->output);
+    way_close(r, r->drained);
     worker_log_close(&r->log);
     buf_free(&r->in);
     buf_free(&r->out);
@@ -110,31 +111,21 @@ static void run_free(struct worker_run *r) {
     free(r);
 }
 
-/* The two ways to a step: a socket for messages and a pipe for what it prints; theirs[] are the ends that it gets. */
-static int open_ways(struct worker_run *r, int theirs[2], struct err *e) {
-    int socket_ends[2], pipe_ends[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socket_ends)) return err_errno(e, "cannot make a socket");
-    r->messages.fd = socket_ends[0];
-    theirs[0] = socket_ends[1];
-    if (pipe2(pipe_ends, O_CLOEXEC)) return err_errno(e, "cannot make a pipe");
-    r->output.fd = pipe_ends[0];
-    theirs[1] = pipe_ends[1];
-    if (fcntl(socket_ends[0], F_SETFL, O_NONBLOCK) || fcntl(pipe_ends[0], F_SETFL, O_NONBLOCK)) return err_errno(e, "fcntl");
-    struct workers *w = r->workers;
-    return source_open(w, &r->messages, SOURCE_MESSAGES, socket_ends[0], r, e) || source_open(w, &r->output, SOURCE_LOG, pipe_ends[0], r,
-                                                                                              e) ? -1 : 0;
+/* One with a limit of memory may get a control group, which is the business of the other templates. */
+static unsigned kind_of_template(const struct worker_request *q) {
+    if (q->hook != WORKER_RUN) return 0;
+    return (q->sandbox != SANDBOX_OFF && !q->network ? TEMPLATE_OFFLINE : 0) | (q->self_contained && !q->memory ? TEMPLATE_SELF_CONTAINED : 0);
 }
 
 int worker_start(struct workers *w, const struct worker_request *q, struct worker_run **out, struct err *e) {
     struct worker_template *t;
-    if (template_for(w, q->plugin_path, &t, e)) return -1;
+    if (template_for(w, q->plugin_path, kind_of_template(q), &t, e)) return -1;
     struct worker_run *r = mem_alloc(sizeof *r);
-    int theirs[2] = {-1, -1};
+    int theirs[2];
     r->workers = w;
     r->template = t;
     r->id = w->next_id++;
     r->tag = q->tag;
-    r->messages.fd = r->output.fd = -1;
     r->started_ns = sys_now_ns();
     if (q->timeout_ms) r->timeout_at_ns = r->started_ns + (int64_t)q->timeout_ms * 1000000;
     r->end.timeout_ms = q->timeout_ms;
@@ -145,12 +136,20 @@ int worker_start(struct workers *w, const struct worker_request *q, struct worke
     r->end.offline = sandboxed && !q->network && sandbox_can_refuse_network();
     worker_log_init(&r->log, q->log_path);
     worker_request_write(q, &r->out);
-    int status = open_ways(r, theirs, e);
-    if (!status) flush_out(r);
-    struct worker_order o = {.kind = ORDER_RUN, .id = r->id, .argument = r->end.confined, .fd_count = 2, .warm = q->warm ? template_class(t, q) : 0, .memory = q->memory,
-                             .fds = {theirs[0], theirs[1], q->jobserver[0], q->jobserver[1]}};
-    if (q->jobserver[0] != q->jobserver[1]) o.fd_count = 4;
-    if (!status) status = template_order(t, &o, e);
+    bool lean = t->kind & TEMPLATE_SELF_CONTAINED && r->out.len <= LEAN_REQUEST_MOST && (t->ways || t->way_count < LEAN_WAYS);
+    int status = way_open(r, lean, theirs, e);
+    struct worker_order o = {.kind = ORDER_RUN, .id = r->id, .argument = r->end.confined, .memory = q->memory};
+    if (lean) {
+        o.way = r->way->number;
+        o.bytes = (uint32_t)r->out.len;
+    } else {
+        if (!status) flush_out(r);
+        o.fd_count = q->jobserver[0] != q->jobserver[1] ? 4 : 2;
+        memcpy(o.fds, (int[]){theirs[0], theirs[1], q->jobserver[0], q->jobserver[1]}, sizeof o.fds);
+        o.warm = q->warm ? template_class(t, q) : 0;
+    }
+    if (!status) status = template_order(t, &o, r->out.data, e);
+    if (lean) buf_clear(&r->out);
     for (int i = 0; i < 2; i++)
         if (theirs[i] >= 0) close(theirs[i]);
     if (status) {
@@ -203,7 +202,7 @@ static void log_event(struct worker_run *r, const struct worker_event *ev, event
 
 static void went_mad(struct worker_run *r, const char *why) {
     if (!r->protocol) r->protocol = mem_strdup(why);
-    source_close(&r->messages);
+    source_close(&r->way->messages);
     kill_run(r);
 }
 
@@ -238,25 +237,25 @@ static void run_read_messages(struct worker_run *r, size_t most, event_handler h
     struct message m;
     struct err e;
     size_t at = 0, used = 0;
-    if (r->messages.fd < 0) return;
-    bool gone = worker_read_available(r->messages.fd, &r->in, most);
+    if (r->way->messages.fd < 0) return;
+    bool gone = worker_read_available(r->way->messages.fd, &r->in, most);
     do {
         if (message_read(r->in.data + at, r->in.len - at, MESSAGE_MOST, &m, &used, &e)) went_mad(r, e.text);
         else if (used) run_message(r, &m, handle, ctx);
         at += used;
-    } while (used && r->messages.fd >= 0);
+    } while (used && r->way->messages.fd >= 0);
     worker_drop(&r->in, at);
-    if (gone) source_close(&r->messages);
+    if (gone) source_close(&r->way->messages);
 }
 
 static void run_read_output(struct worker_run *r, size_t most, event_handler handle, void *ctx) {
     char chunk[WORKER_CHUNK];
-    for (size_t total = 0; r->output.fd >= 0 && total < most;) {
-        ssize_t n = read(r->output.fd, chunk, sizeof chunk);
+    for (size_t total = 0; r->way->output.fd >= 0 && total < most;) {
+        ssize_t n = read(r->way->output.fd, chunk, sizeof chunk);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && errno == EAGAIN) return;
         if (n <= 0) {
-            source_close(&r->output);
+            source_close(&r->way->output);
             return;
         }
         log_bytes(r, chunk, (size_t)n, handle, ctx);
@@ -268,12 +267,19 @@ static void run_read_output(struct worker_run *r, size_t most, event_handler han
 static void run_finish(struct worker_run *r, event_handler handle, void *ctx) {
     struct workers *w = r->workers;
     struct buf message = {0}, tail = {0};
-    for (size_t before = SIZE_MAX; r->messages.fd >= 0 && before;) {
-        run_read_messages(r, WORKER_TURN_MOST, handle, ctx);
-        struct pollfd p = {.fd = r->messages.fd, .events = POLLIN};
-        before = r->messages.fd >= 0 && poll(&p, 1, 0) > 0;
+    struct pollfd left[2];
+    do {
+        left[0] = (struct pollfd){.fd = r->way->messages.fd, .events = POLLIN};
+        left[1] = (struct pollfd){.fd = r->way->output.fd, .events = POLLIN};
+        if (poll(left, 2, 0) <= 0) break;
+        if (left[0].revents) run_read_messages(r, WORKER_TURN_MOST, handle, ctx);
+        if (left[1].revents) run_read_output(r, DRAIN_MOST, handle, ctx);
+    } while (left[0].revents);
+    if (!r->said && r->reported) {
+        r->said = true;
+        r->end.said_status = (int)r->reported - 1;
     }
-    run_read_output(r, DRAIN_MOST, handle, ctx);
+    r->drained = r->said && !r->protocol && !r->end.killed && !r->in.len;
     r->end.said = r->said;
     r->end.said_text = r->said_text;
     r->end.protocol = r->protocol;
@@ -341,14 +347,21 @@ int workers_fd(struct workers *w) {
 
 static void dispatch(struct workers *w, struct source *s, unsigned events, event_handler handle, void *ctx) {
     if (s->fd < 0) return; /* closed by an event before it */
+    struct worker_way *way = s->owner;
+    bool of_way = s->kind == SOURCE_MESSAGES || s->kind == SOURCE_LOG;
+    if (of_way && !way->run) { /* who speaks there is no run of ours */
+        source_close(&way->messages);
+        source_close(&way->output);
+        return;
+    }
     switch (s->kind) {
     case SOURCE_SPAWNER: spawner_read(w); break;
     case SOURCE_TEMPLATE: template_read(s->owner); break;
     case SOURCE_MESSAGES:
-        if (events & EPOLLOUT) flush_out(s->owner);
-        if (events & ~(unsigned)EPOLLOUT) run_read_messages(s->owner, WORKER_TURN_MOST, handle, ctx);
+        if (events & EPOLLOUT) flush_out(way->run);
+        if (events & ~(unsigned)EPOLLOUT) run_read_messages(way->run, WORKER_TURN_MOST, handle, ctx);
         break;
-    case SOURCE_LOG: run_read_output(s->owner, WORKER_TURN_MOST, handle, ctx); break;
+    case SOURCE_LOG: run_read_output(way->run, WORKER_TURN_MOST, handle, ctx); break;
     }
 }
 
@@ -374,8 +387,8 @@ int worker_call(struct workers *w, const struct worker_request *q, event_handler
     struct worker_run *r;
     if (worker_start(w, q, &r, e)) return -1;
     while (!r->ended) {
-        struct pollfd fds[] = {{.fd = r->messages.fd, .events = (short)(POLLIN | (r->out.len ? POLLOUT : 0))},
-                               {.fd = r->output.fd, .events = POLLIN},
+        struct pollfd fds[] = {{.fd = r->way->messages.fd, .events = (short)(POLLIN | (r->out.len ? POLLOUT : 0))},
+                               {.fd = r->way->output.fd, .events = POLLIN},
                                {.fd = r->template->control.fd, .events = POLLIN}, {.fd = w->control.fd, .events = POLLIN}};
         int wait = workers_wait_ms(w);
         if (poll(fds, 4, wait >= 0 && wait < 50 ? 50 : wait) < 0 && errno != EINTR) return err_errno(e, "poll");
@@ -393,7 +406,7 @@ int worker_call(struct workers *w, const struct worker_request *q, event_handler
 
 int worker_describe(struct workers *w, const char *path, struct buf *json, struct err *e) {
     struct worker_template *t;
-    if (template_for(w, path, &t, e) || template_order(t, &(struct worker_order){.kind = ORDER_DESCRIBE}, e)) return -1;
+    if (template_for(w, path, 0, &t, e) || template_order(t, &(struct worker_order){.kind = ORDER_DESCRIBE}, NULL, e)) return -1;
     t->runs++; /* it is needed */
     while (!t->descriptor && !t->failed && !template_gone(t)) {
         struct pollfd fds[] = {{.fd = t->control.fd, .events = POLLIN}, {.fd = w->control.fd, .events = POLLIN}};

@@ -59,6 +59,7 @@ struct worker_request {
     enum sandbox_mode sandbox;      /* around WORKER_RUN: inputs are read, outputs and the two folders written, no more; see sandbox.h */
     bool network;                   /* the rule allows it */
     const char *const *may_read;    /* paths besides the inputs, then NULL; or NULL */
+    bool self_contained;            /* WORKER_RUN: its plugin says MB_SELF_CONTAINED */
     bool warm;                      /* WORKER_RUN: a process may serve it that served others like it, and stays for the next */
     const char *makeflags;          /* MAKEFLAGS, or NULL */
     int jobserver[2];               /* descriptors that it speaks of, which the step gets under the same numbers; equal: none */

@@ -227,8 +227,10 @@ static int write_roles(const struct mb_plugin *p, const struct mb_step *s, struc
 
 static int write_step(const struct mb_plugin *p, const struct mb_step *s, struct buf *out, struct err *e) {
     unsigned known = MB_DETERMINISTIC | MB_NETWORK | MB_RESUMABLE | MB_GPU_MAY | MB_GPU_MUST | MB_DEVICE_MATTERS | MB_ANY_OUTPUTS |
-                     MB_UNCACHED | MB_DISCOVERS | MB_REENTRANT | MB_SLOW_START;
+                     MB_UNCACHED | MB_DISCOVERS | MB_REENTRANT | MB_SLOW_START | MB_SELF_CONTAINED;
     if (check_flags("it", s->flags, known, e) || check_text("its help", s->help, e)) return -1;
+    if (s->flags & MB_SELF_CONTAINED && s->flags & (MB_NETWORK | MB_GPU_MAY | MB_GPU_MUST | MB_DISCOVERS | MB_REENTRANT))
+        return err_set(e, "MB_SELF_CONTAINED doesn't go with MB_NETWORK, MB_GPU_MAY, MB_GPU_MUST, MB_DISCOVERS or MB_REENTRANT");
     if (s->flags & MB_SLOW_START && !(s->flags & MB_REENTRANT))
         return err_set(e, "MB_SLOW_START needs MB_REENTRANT: only a step that may run again in a process can use what its start left there");
     if (!s->run) return err_set(e, "its function `run` is NULL");

@@ -30,6 +30,9 @@ struct worker_template {
     char *path;
     struct file_stat stat;
     struct source control;
+    unsigned kind;          /* enum template_kind */
+    struct worker_way *ways; /* that no run has now */
+    uint32_t way_count;     /* numbers given so far */
     int output;             /* what it prints while it loads */
     struct buf in;
     int64_t load_until_ns;  /* 0: it answered */
@@ -43,20 +46,29 @@ struct worker_template {
     uint32_t class_count, class_cap;
 };
 
+/* The two ways to a step: a socket for messages, and a pipe for what it prints. One with a number is kept by its template too and serves one
+ * run after another; see worker_lean.h. Others go with their run. */
+struct worker_way {
+    struct worker_way *next; /* in template.ways */
+    struct worker_run *run;  /* NULL: none now */
+    uint32_t number;         /* NO_ID: none */
+    struct source messages, output;
+};
+
 struct worker_run {
     struct worker_run *next, *previous;
     struct workers *workers;
     struct worker_template *template;
     uint32_t id;
     void *tag;
-    struct source messages, output;
+    struct worker_way *way;
     struct buf in, out;
     struct worker_log log;
     struct worker_end end;
     char *said_text, *protocol;
-    bool ended, said;
+    bool ended, said, drained; /* drained: nothing of it is left in its way */
     double seconds, user_seconds, system_seconds;
-    uint32_t reports, warm;
+    uint32_t reports, warm, reported; /* reported: its status plus 1, if it left that in its report */
     int64_t started_ns, timeout_at_ns, kill_at_ns; /* 0: never */
     bool asks, answered;    /* it waits for its lineage */
 };
@@ -82,16 +94,25 @@ void source_close(struct source *s);
 int worker_read_available(int fd, struct buf *in, size_t most);
 void worker_drop(struct buf *b, size_t n); /* the first n bytes */
 
+/* -- worker_way.c */
+
+/* Takes a way of the template's for a run of it, or makes one; with `number` one that its template keeps. theirs[] are the ends of a
+ * new one without a number: the caller's to send and close; -1 otherwise. */
+int way_open(struct worker_run *r, bool numbered, int theirs[2], struct err *e);
+/* The run is done with it: `reusable` if nothing is in it that a later run could take for its own. */
+void way_close(struct worker_run *r, bool reusable);
+void way_free(struct worker_way *w);
+
 /* -- worker_template.c */
 
 void spawner_read(struct workers *w);
 /* The template for a plugin as it is on disk now, new or old. */
-int template_for(struct workers *w, const char *plugin_path, struct worker_template **out, struct err *e);
+int template_for(struct workers *w, const char *plugin_path, unsigned kind, struct worker_template **out, struct err *e);
 void template_read(struct worker_template *t);
 /* The number of the class that a run belongs to, new or old. */
 uint32_t template_class(struct worker_template *t, const struct worker_request *r);
 /* A template that is gone is no error here: what it said before, or how it ended, will tell. */
-int template_order(struct worker_template *t, const struct worker_order *o, struct err *e);
+int template_order(struct worker_template *t, const struct worker_order *o, const void *request, struct err *e);
 void template_end(struct worker_template *t); /* kills it, with what runs in it */
 bool template_gone(const struct worker_template *t);
 void template_free(struct worker_template *t);

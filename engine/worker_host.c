@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define TEXT_MOST 65536    /* bytes of one report's text */
-#define KEPT_MOST 256      /* metrics of which the last value is held back */
 #define SECOND_NS 1000000000
 
 static volatile sig_atomic_t stopping;
@@ -37,7 +36,7 @@ static bool allow(struct allowance *a) {
 }
 
 static struct allowance new_allowance(double most, double per_second) {
-    return (struct allowance){.left = most, .most = most, .per_second = per_second, .filled_ns = sys_now_ns()};
+    return (struct allowance){.left = most, .most = most, .per_second = per_second}; /* full at whatever time it is first asked */
 }
 
 /* -- sending; with the lock held */
@@ -81,6 +80,11 @@ static void send_pending(struct mb_run *run, bool all) {
 static void send_result(struct mb_run *run, int status, const char *text) {
     if (getpid() != run->process) _exit(1); /* a child that the plugin forked came back: it may not speak for the step */
     send_pending(run, true);
+    if (run->report && !text) {
+        run->report->status = (uint32_t)status;
+        run->report->said = run->report->run;
+        return;
+    }
     send_message(run, MESSAGE_RESULT, "ns", (uint64_t)(unsigned)status, text);
 }
 
@@ -125,18 +129,22 @@ static void only_in(struct mb_run *run, const char *function, unsigned hooks) {
 
 /* -- inputs and outputs */
 
-static void find_role(struct mb_run *run, const char *function, const char *role, unsigned direction, struct mb_role *out) {
+static _Noreturn void no_such_role(struct mb_run *run, const char *function, const char *role, unsigned direction) {
     const char *names[1000];
+    struct mb_role r;
     size_t n = 0;
-    if (!role) host_author_error(run, "called %s with NULL for the role", function);
-    for (size_t i = 0; plugin_role_at(run->plugin, run->roles, i, out); i++) {
-        if (!(out->flags & direction)) continue;
-        if (!strcmp(out->name, role)) return;
-        if (n < 1000) names[n++] = out->name;
-    }
+    for (size_t i = 0; n < 1000 && plugin_role_at(run->plugin, run->roles, i, &r); i++)
+        if (r.flags & direction) names[n++] = r.name;
     const char *near = mem_nearest(role, names, n);
     host_author_error(run, "called %s(\"%s\"), an %s that it doesn't declare%s%s%s", function, role,
                       direction == MB_INPUT ? "input" : "output", near ? "; did it mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+static void find_role(struct mb_run *run, const char *function, const char *role, unsigned direction, struct mb_role *out) {
+    if (!role) host_author_error(run, "called %s with NULL for the role", function);
+    for (size_t i = 0; plugin_role_at(run->plugin, run->roles, i, out); i++)
+        if (out->flags & direction && !strcmp(out->name, role)) return;
+    no_such_role(run, function, role, direction);
 }
 
 static const struct worker_path *find_path(const struct worker_path *paths, uint32_t count, const char *role, size_t i) {
@@ -332,6 +340,7 @@ static struct kept_metric *find_metric(struct mb_run *run, const char *name) {
     for (size_t i = 0; i < run->metric_count; i++)
         if (!strcmp(run->metrics[i].name, name)) return &run->metrics[i];
     if (run->metric_count == KEPT_MOST) return NULL;
+    run->metrics = mem_grow(run->metrics, &run->metric_cap, run->metric_count + 1, sizeof *run->metrics);
     struct kept_metric *m = &run->metrics[run->metric_count++];
     *m = (struct kept_metric){.name = mem_strdup(name), .allowance = new_allowance(256, 20)};
     return m;
@@ -414,9 +423,7 @@ static const struct mb_host host = {
  * waits for something must wake up, and one that doesn't ask whether it is cancelled ends at the second signal. */
 static int listen_for_stops(bool command, struct err *e) {
     struct sigaction stop = {.sa_handler = on_stop, .sa_flags = command ? (int)SA_RESETHAND : SA_RESTART};
-    sigset_t none;
-    sigemptyset(&stop.sa_mask);
-    sigemptyset(&none);
+    static const sigset_t none; /* all zero is empty on Linux */
     if (sigaction(SIGTERM, &stop, NULL) || (command && sigaction(SIGINT, &stop, NULL))) return err_errno(e, "cannot listen for signals");
     return sigprocmask(SIG_SETMASK, &none, NULL) ? err_errno(e, "cannot listen for signals") : 0;
 }
@@ -428,10 +435,9 @@ static int prepare(struct mb_run *run, const struct mb_plugin *p, const struct w
     run->socket = socket;
     run->process = getpid();
     run->progress_allowance = new_allowance(2, 20);
-    pthread_mutex_init(&run->lock, NULL);
-    pthread_mutex_init(&run->asking, NULL);
+    run->lock = run->asking = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     run->root = (struct value){.type = VALUE_TABLE};
-    if (r->params && value_parse(r->params, strlen(r->params), &run->arena, &run->root, e))
+    if (r->params && strcmp(r->params, "{}") && value_parse(r->params, strlen(r->params), &run->arena, &run->root, e))
         return err_wrap(e, "the parameters can't be read");
     return listen_for_stops(socket < 0, e);
 }
@@ -453,6 +459,7 @@ static void release(struct mb_run *run) {
     pthread_mutex_destroy(&run->lock);
     pthread_mutex_destroy(&run->asking);
     for (size_t i = 0; i < run->metric_count; i++) free(run->metrics[i].name);
+    free(run->metrics);
     free(run->progress_text);
     free(run->failure);
     buf_free(&run->out);
@@ -461,11 +468,13 @@ static void release(struct mb_run *run) {
     free(run);
 }
 
-bool host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket) {
-    struct mb_run *run = mem_alloc(sizeof *run);
+bool host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket, struct step_report *report) {
+    static struct mb_run only; /* of a lean process, which has but one */
+    struct mb_run *run = report ? &only : mem_alloc(sizeof *run);
     struct mb_step s;
     struct err e;
     bool found = false;
+    run->report = report;
     int status = prepare(run, p, r, socket, &e);
     for (size_t i = 0; !found && plugin_step_at(p, i, &s); i++) found = !strcmp(s.name, r->step);
     if (!status && !found) status = err_set(&e, "the plugin has no step \"%s\"", r->step);

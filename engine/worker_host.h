@@ -29,13 +29,14 @@ struct mb_run {
     const struct mb_param *params;
     struct value root;               /* the parameters' values */
     int socket;                      /* -1: a subcommand, which has the terminal */
+    struct step_report *report;      /* NULL: a result goes by the socket */
     pid_t process;
     pthread_mutex_t lock, asking;
     struct arena arena;
     struct buf out, in;
     char *failure;                   /* the last message of fail() */
-    struct kept_metric metrics[KEPT_MOST];
-    size_t metric_count;
+    struct kept_metric *metrics;     /* made with the first: memory that isn't touched costs nothing */
+    uint32_t metric_count, metric_cap;
     struct allowance progress_allowance;
     bool progress_pending;
     double done, total;

@@ -2,9 +2,11 @@
  *
  *     worker.c           the engine's side: runs, events, timeouts
  *     worker_template.c  the engine's side: spawner and templates
+ *     worker_way.c       the engine's side: sockets and pipes to steps
  *     worker_result.c    what became of a step, in words
  *     worker_spawner.c   the spawner and the templates: processes that fork others and see them end
  *     worker_step.c      a step's process: its surroundings, then its code
+ *     worker_lean.c      the same for a self-contained step; see worker_lean.h
  *     worker_warm*.c     processes that serve one step after another; see worker_warm.h
  *     worker_host.c      the host table that a plugin calls, worker_params.c its parameters
  *     worker_describe.c  loading a plugin and checking what it says of itself
@@ -20,6 +22,22 @@
 #include "worker_protocol.h"
 #include <mbuild/plugin.h>
 #include <sys/types.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SHADOW_MEMORY 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define SHADOW_MEMORY 1
+#endif
+#endif
+#ifndef SHADOW_MEMORY
+#define SHADOW_MEMORY 0 /* 1: a sanitizer's own mappings count as data, so RLIMIT_DATA can't be used */
+#endif
+
+/* What a template is for, besides its plugin. Steps of one that is offline have no network; in one for self-contained steps, what lost its parent is
+ * no step's. */
+enum template_kind { TEMPLATE_OFFLINE = 1, TEMPLATE_SELF_CONTAINED = 2 };
 
 /* -- orders: what the engine tells spawner and templates, with descriptors if need be; each sent and received whole */
 
@@ -29,18 +47,22 @@ enum order_kind {
     ORDER_DESCRIBE, /* to a template */
     ORDER_RUN,      /* to a template: fork run `id`; its socket, its log, and two descriptors of a jobserver or none */
     ORDER_SIGNAL,   /* to a template: signal `argument` to the group of run `id` */
-    ORDER_COOL      /* to a template: end the warm processes that are idle */
+    ORDER_COOL,     /* to a template: end the warm processes that are idle */
+    ORDER_WAY       /* to a template: way `way` is now these two, a socket and a log; see worker_lean.h */
 };
 #define ORDER_FDS 4
 struct worker_order {
     uint32_t kind, id;
     int32_t argument;    /* ORDER_SIGNAL: the signal; ORDER_RUN: 1 if the step is to be in a sandbox */
+    uint32_t way;        /* ORDER_WAY; ORDER_RUN with `bytes` */
+    uint32_t bytes;      /* ORDER_RUN: of the request, which follows on the socket; 0: it comes by the run's own */
     uint32_t warm;       /* ORDER_RUN: its class if it may share a process with others, or 0 */
     uint64_t memory;     /* ORDER_RUN: the limit of the run as a whole, in bytes; 0: none */
     int32_t fd_count;
     int fds[ORDER_FDS]; /* after receiving: the receiver's, or -1 */
 };
-int worker_order_send(int socket, const struct worker_order *o);    /* -1 and errno; EAGAIN where the socket doesn't wait */
+/* With o->bytes of `request` behind it. -1 and errno; EAGAIN where the socket doesn't wait. */
+int worker_order_send(int socket, const struct worker_order *o, const void *request);
 int worker_order_receive(int socket, struct worker_order *o);       /* 1: received; 0: the other end is gone */
 
 /* What the spawner tells the engine: a template has ended, and so has all that it started. */
@@ -68,12 +90,15 @@ struct step_start {
     struct sandbox *sandbox; /* NULL: the kernel has none, or this step wants none */
     const struct cgroup_place *groups; /* where `group` is, which the process enters first; NULL: none */
     const char *group;
+    bool offline;            /* the template has no network, and so no step of its */
+    const char *folder;      /* the current one */
+    char **environment;      /* the template's */
 };
 _Noreturn void step_main(const struct step_start *s);
 /* Its parts, of which warm processes are made too. */
 void step_begin(const struct step_start *s); /* sees to its end */
 void step_receive(int socket, struct worker_request *r, struct arena *a);
-int step_set_environment(const struct worker_request *r, struct err *e);
+char **step_environment(const struct step_start *s, const struct worker_request *r, struct arena *a); /* lies in the arena */
 int step_limit_memory(const struct worker_request *r, struct err *e);
 struct sandbox_rules step_sandbox_rules(const struct step_start *s, const struct worker_request *r, bool wide, struct arena *a);
 /* Gives the step 0 from nowhere, 1 and 2 into its log, a jobserver's two under the numbers that MAKEFLAGS names, and behind all of these
@@ -98,8 +123,14 @@ bool plugin_param_at(const struct mb_plugin *p, const struct mb_param *params, s
 
 /* -- worker_host.c */
 
-/* Runs a hook and says what came of it on `socket`; true if all is well. */
-bool host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket);
+/* Where a step leaves what came of it, if it has no message. */
+struct step_report {
+    uint32_t run;    /* whose it is */
+    uint32_t said;   /* the same, once it is */
+    uint32_t status; /* enum mb_status */
+};
+/* Runs a hook and says what came of it on `socket`, or in `report` (may be NULL); true if all is well. */
+bool host_run_step(const struct mb_plugin *p, const struct worker_request *r, int socket, struct step_report *report);
 /* Runs a subcommand; returns its exit status. */
 int host_run_command(const struct mb_plugin *p, const struct mb_command *c, const struct worker_request *r, int argc, char **argv);
 

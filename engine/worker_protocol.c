@@ -245,6 +245,7 @@ void worker_request_write(const struct worker_request *r, struct buf *out) {
     message_add_number(out, r->dry_run);
     message_add_number(out, (uint64_t)r->sandbox);
     message_add_number(out, r->network);
+    message_add_number(out, r->self_contained);
     uint64_t readable = 0;
     while (r->may_read && r->may_read[readable]) readable++;
     message_add_number(out, readable);
@@ -310,6 +311,7 @@ int worker_request_read(struct message *m, struct arena *a, struct worker_reques
     uint64_t mode = message_number(m);
     r->sandbox = mode <= SANDBOX_OFF ? (enum sandbox_mode)mode : SANDBOX_REQUIRE;
     r->network = message_number(m);
+    r->self_contained = message_number(m);
     uint64_t readable = read_count(m, sizeof(uint32_t));
     const char **may_read = arena_alloc(a, (readable + 1) * sizeof *may_read);
     for (uint64_t i = 0; i < readable; i++) may_read[i] = arena_strdup(a, message_string(m));

@@ -29,12 +29,13 @@ enum message_type {
     MESSAGE_REQUEST,     /* worker_request_write */
     MESSAGE_ANSWER,      /* [s json] */
     /* The engine to a template. */
-    MESSAGE_LOAD,        /* [s plugin path, s current folder] */
+    MESSAGE_LOAD,        /* [s plugin path, s current folder, n kind (enum template_kind)] */
     /* A template to the engine. */
     MESSAGE_LOADED,      /* [s error or NULL] */
     MESSAGE_DESCRIPTOR,  /* [s json] */
     MESSAGE_STARTED,     /* [n run, n 0 or errno of fork] */
-    MESSAGE_ENDED        /* [n run, n wait status, f seconds, f user seconds, f system seconds, n peak bytes, n turn, n kills] */
+    MESSAGE_ENDED        /* [n run, n wait status, f seconds, f user seconds, f system seconds, n peak bytes, n turn, n kills,
+                          * n 0 or what it said without a message: its status plus 1] */
 };
 
 /* -- writing: message_begin, fields, message_end with what message_begin returned */

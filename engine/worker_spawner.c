@@ -8,6 +8,7 @@
  * that. They are sessions of their own, so Ctrl-C reaches the engine alone, which ends steps in good order.
  */
 #include "sys.h"
+#include "worker_lean.h"
 #include "worker_warm.h"
 
 #include <errno.h>
@@ -29,12 +30,12 @@
 
 /* -- orders */
 
-int worker_order_send(int socket, const struct worker_order *o) {
+int worker_order_send(int socket, const struct worker_order *o, const void *request) {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof o->fds)];
     struct worker_order bytes = *o;
-    struct iovec io = {.iov_base = &bytes, .iov_len = sizeof bytes};
-    struct msghdr h = {.msg_iov = &io, .msg_iovlen = 1};
-    size_t size = (size_t)o->fd_count * sizeof(int);
+    struct iovec io[] = {{.iov_base = &bytes, .iov_len = sizeof bytes}, {.iov_base = (void *)request, .iov_len = o->bytes}};
+    struct msghdr h = {.msg_iov = io, .msg_iovlen = o->bytes ? 2 : 1};
+    size_t whole = sizeof bytes + o->bytes, size = (size_t)o->fd_count * sizeof(int);
     if (o->fd_count) {
         memset(control, 0, sizeof control);
         h.msg_control = control;
@@ -48,8 +49,8 @@ int worker_order_send(int socket, const struct worker_order *o) {
     ssize_t n;
     do n = sendmsg(socket, &h, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
-    if (n >= 0 && (size_t)n != sizeof bytes) errno = EPROTO;
-    return n == sizeof bytes ? 0 : -1;
+    if (n >= 0 && (size_t)n != whole) errno = EPROTO;
+    return n == (ssize_t)whole ? 0 : -1;
 }
 
 int worker_order_receive(int socket, struct worker_order *o) {
@@ -111,14 +112,19 @@ int worker_receive(int socket, struct buf *in, size_t *used, struct message *m, 
 
 /* -- children */
 
+static int open_children(void) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 /* The processes whose parent is this thread, which is all that have lost theirs below us; NULL where the kernel doesn't say. Free it. */
 static pid_t *list_children(size_t *count) {
-    char path[64], chunk[4096];
+    char chunk[4096];
     struct buf text = {0};
     ssize_t n;
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     *count = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open_children();
     if (fd < 0) return NULL;
     while ((n = read(fd, chunk, sizeof chunk)) > 0 || (n < 0 && errno == EINTR))
         if (n > 0) buf_add(&text, chunk, (size_t)n);
@@ -162,9 +168,10 @@ static int open_signals(void) {
 
 /* Whether one of them was SIGTERM: the parent is gone. */
 static bool read_signals(int fd) {
-    struct signalfd_siginfo info;
+    struct signalfd_siginfo info[2]; /* a signal that waits twice is told once */
     bool end = false;
-    while (read(fd, &info, sizeof info) == sizeof info) end |= info.ssi_signo == SIGTERM;
+    ssize_t n = read(fd, info, sizeof info);
+    for (size_t i = 0; n > 0 && i < (size_t)n / sizeof *info; i++) end |= info[i].ssi_signo == SIGTERM;
     return end;
 }
 
@@ -174,6 +181,8 @@ struct template_run {
     uint32_t id;
     pid_t pid;
     bool ended;           /* its main process; what it left behind may still be dying */
+    bool lean;            /* see worker_lean.h */
+    uint32_t way;         /* of a lean one */
     uint32_t turn;        /* of a warm process, from 1; 0: a process of its own */
     uint32_t group;       /* number of its control group; 0: none */
     uint64_t kills;       /* of processes in the group, before this run */
@@ -186,12 +195,20 @@ struct template_run {
 
 struct template {
     int control, signals;
+    pid_t pid;
     const struct mb_plugin *plugin;
     char *path;
     struct sandbox *sandbox; /* prepared when the first step wants it */
     bool prepared;
     struct template_run *runs;
     uint32_t count, cap;
+    unsigned kind;        /* enum template_kind */
+    bool offline;         /* it is */
+    char *folder, **environment;
+    int children;         /* the list of them, in a template for self-contained steps; -1: this kernel has none */
+    char *list;           /* read from it */
+    uint32_t list_cap;
+    struct lean lean;
     struct warm_pool warm;
     struct cgroup_place groups; /* sought when the first step wants a limit of memory */
     bool groups_sought, has_groups;
@@ -283,6 +300,7 @@ static void say_ended(struct template *t, const struct template_run *r) {
     message_add_number(&t->out, r->peak_bytes);
     message_add_number(&t->out, r->turn);
     message_add_number(&t->out, kills);
+    message_add_number(&t->out, r->lean ? lean_said(&t->lean, r->way, r->id) : 0);
     message_end(&t->out, begun);
     say(t);
 }
@@ -364,8 +382,48 @@ static void run_ended(struct template *t, struct template_run *r, int wait_statu
     r->ended_ns = sys_now_ns();
 }
 
+/* The same where no child but the runs themselves may live: true unless something is left that had to be killed. */
+static bool nothing_left(struct template *t) {
+    bool left = false;
+    ssize_t n;
+    if (!t->list) t->list = mem_grow(NULL, &t->list_cap, 512, 1);
+    while ((n = pread(t->children, t->list, t->list_cap - 1, 0)) == (ssize_t)t->list_cap - 1) /* it may be longer */
+        t->list = mem_grow(t->list, &t->list_cap, t->list_cap + 1, 1);
+    t->list[n > 0 ? n : 0] = 0;
+    for (char *at = t->list, *end;; at = end) {
+        pid_t pid = (pid_t)strtol(at, &end, 10);
+        if (end == at) return !left;
+        struct template_run *own = run_of(t, pid);
+        if (own && !own->ended) continue;
+        kill(pid, SIGKILL);
+        left = true;
+    }
+}
+
+static void reap_self_contained(struct template *t) {
+    struct rusage usage;
+    int status;
+    pid_t pid;
+    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+        struct template_run *r = run_of(t, pid);
+        if (r) run_ended(t, r, status, &usage);
+    }
+    bool clean = nothing_left(t);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < t->count; i++) {
+        bool done = t->runs[i].ended && (clean || sys_now_ns() - t->runs[i].ended_ns > LINGER_NS);
+        if (done) say_ended(t, &t->runs[i]);
+        else t->runs[kept++] = t->runs[i];
+    }
+    t->count = kept;
+}
+
 static void reap(struct template *t) {
     siginfo_t info;
+    if (t->children >= 0) {
+        reap_self_contained(t);
+        return;
+    }
     for (;;) {
         info.si_pid = 0;
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) || !info.si_pid) break;
@@ -391,14 +449,16 @@ static void say_not_started(struct template *t, uint32_t id, int error) {
 }
 
 static void start_run(struct template *t, const struct worker_order *o) {
-    struct step_start s = {.plugin = t->plugin, .plugin_path = t->path, .parent = getpid()};
+    struct step_start s = {.plugin = t->plugin, .plugin_path = t->path, .parent = t->pid, .offline = t->offline, .folder = t->folder,
+                           .environment = t->environment};
     if (o->argument && !t->prepared) {
         t->sandbox = sandbox_prepare();
         t->prepared = true;
     }
     s.sandbox = o->argument ? t->sandbox : NULL;
     memcpy(s.fds, o->fds, sizeof s.fds);
-    struct template_run r = {.id = o->id, .started_ns = sys_now_ns(), .started_ticks = now_ticks()};
+    struct template_run r = {.id = o->id, .started_ns = sys_now_ns(), .lean = o->bytes, .way = o->way};
+    if (t->children < 0) r.started_ticks = now_ticks();
     struct warm_process *idle = o->warm ? warm_idle(&t->warm, o->warm) : NULL;
     char group[64];
     limit_run(t, o, &r, idle, group);
@@ -407,7 +467,7 @@ static void start_run(struct template *t, const struct worker_order *o) {
     struct warm_process *w = o->warm ? warm_start(&t->warm, idle, o, &s) : NULL;
     r.turn = w ? w->turns : 0;
     if (w) w->group = r.group;
-    r.pid = w ? w->pid : fork();
+    r.pid = r.lean ? lean_fork(&t->lean, o, &s) : w ? w->pid : fork();
     if (!r.pid) step_main(&s);
     int error = errno;
     close_fds(o);
@@ -438,12 +498,22 @@ static void describe(struct template *t) {
 
 static bool obey(struct template *t) {
     struct worker_order o;
-    if (!worker_order_receive(t->control, &o)) return false;
+    if (!worker_order_receive(t->control, &o) || (o.bytes && !lean_receive(&t->lean, t->control, &o))) return false;
     if (o.kind == ORDER_RUN) start_run(t, &o);
+    else if (o.kind == ORDER_WAY) return lean_set_way(&t->lean, o.way, o.fds[0], o.fds[1]);
     else if (o.kind == ORDER_SIGNAL) signal_run(t, o.id, o.argument);
     else if (o.kind == ORDER_DESCRIBE) describe(t);
     else if (o.kind == ORDER_COOL) warm_cool(&t->warm);
     return true;
+}
+
+/* One that the C library doesn't know as its own: it would be enlarged, and lost, when a step sets a variable. */
+static char **copy_environment(void) {
+    size_t n = 0;
+    while (environ[n]) n++;
+    char **copy = mem_alloc((n + 1) * sizeof *copy);
+    memcpy(copy, environ, n * sizeof *copy);
+    return copy;
 }
 
 /* Loads the plugin. What goes wrong here is all that a plugin can do to a template. */
@@ -454,14 +524,16 @@ static bool load(struct template *t) {
     size_t used;
     if (worker_receive(t->control, &in, &used, &m, &e) != 1 || m.type != MESSAGE_LOAD) return false;
     t->path = mem_strdup(message_string(&m));
-    const char *folder = message_string(&m);
+    t->folder = mem_strdup(message_string(&m));
+    t->kind = (unsigned)message_number(&m);
     step_clean_environment();
     /* A library that starts threads when it is loaded would start them here, where they are of no use. */
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
     setenv("OMP_NUM_THREADS", "1", 1);
+    t->environment = copy_environment();
     const char *base = strrchr(t->path, '/');
     prctl(PR_SET_NAME, base ? base + 1 : t->path);
-    int status = chdir(folder) ? err_errno(&e, "cannot go to %s", folder) : plugin_open(t->path, &t->plugin, &e);
+    int status = chdir(t->folder) ? err_errno(&e, "cannot go to %s", t->folder) : plugin_open(t->path, &t->plugin, &e);
     size_t begun = message_begin(&t->out, MESSAGE_LOADED);
     message_add_string(&t->out, status ? e.text : NULL);
     message_end(&t->out, begun);
@@ -471,7 +543,7 @@ static bool load(struct template *t) {
 }
 
 static _Noreturn void template_main(int control, int output, pid_t parent) {
-    struct template t = {.control = 3};
+    struct template t = {.control = 3, .pid = getpid(), .children = -1};
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* while it loads it can't listen */
     if (getppid() != parent) _exit(1);
     if (dup2(output, 1) < 0 || dup2(output, 2) < 0 || (control != 3 && dup3(control, 3, O_CLOEXEC) < 0)) _exit(1);
@@ -479,6 +551,10 @@ static _Noreturn void template_main(int control, int output, pid_t parent) {
     t.signals = open_signals();
     if (t.signals < 0 || !load(&t)) _exit(1);
     step_reset_signals(); /* whatever the plugin did to them while it was loaded */
+    if (t.kind & TEMPLATE_SELF_CONTAINED) t.children = open_children();
+    t.lean.sessions = t.children < 0;
+    struct err ignored; /* then each step sees to it, and says why it can't */
+    if (t.kind & TEMPLATE_OFFLINE) t.offline = !sandbox_offline(&ignored);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     bool goes_on = getppid() == parent;

@@ -16,19 +16,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SHADOW_MEMORY 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SHADOW_MEMORY 1
-#endif
-#endif
-#ifndef SHADOW_MEMORY
-#define SHADOW_MEMORY 0 /* 1: a sanitizer's own mappings count as data, so RLIMIT_DATA can't be used */
-#endif
-
-extern char **environ;
-
 /* -- environment */
 
 /* What a step sees without declaring it: where programs and libraries are, whose home it is, and what decides where something is found
@@ -54,26 +41,51 @@ void step_clean_environment(void) {
     environ = clean;
 }
 
-static int set_variable(const char *name, const char *value) {
-    return value ? setenv(name, value, 1) : unsetenv(name);
+static char *join(struct arena *a, const char *before, char between, const char *behind) {
+    size_t n = strlen(before), m = strlen(behind);
+    char *text = arena_alloc(a, n + m + 2);
+    memcpy(text, before, n);
+    text[n] = between;
+    memcpy(text + n + 1, behind, m);
+    return text;
 }
 
-int step_set_environment(const struct worker_request *r, struct err *e) {
-    char threads[16], temp[4096];
-    snprintf(threads, sizeof threads, "%d", r->cpus > 0 ? r->cpus : 1);
-    bool failed = set_variable("OMP_NUM_THREADS", threads) || set_variable("OPENBLAS_NUM_THREADS", threads);
-    failed |= set_variable("LC_ALL", "C.UTF-8"); /* the user's language is no part of the key, and `sort` goes by it */
-    if (r->temp_folder) {
-        const char *here = *r->temp_folder == '/' ? "" : getcwd(temp, sizeof temp - strlen(r->temp_folder) - 2);
-        if (!here) return err_errno(e, "cannot tell the current folder");
-        char *path = *here ? mem_printf("%s/%s", here, r->temp_folder) : mem_strdup(r->temp_folder);
-        *strrchr(path, '/') = 0; /* the private folder itself: it is there already */
-        failed |= set_variable("TMPDIR", path);
-        free(path);
+/* The private folder itself: it is there already. */
+static const char *temp_variable(const struct step_start *s, const struct worker_request *r, struct arena *a) {
+    char *path = *r->temp_folder == '/' ? arena_strdup(a, r->temp_folder) : join(a, s->folder, '/', r->temp_folder);
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = 0;
+    return path;
+}
+
+static bool names_it(const char *variable, const char *name) {
+    size_t n = strlen(name);
+    return !strncmp(variable, name, n) && variable[n] == '=';
+}
+
+char **step_environment(const struct step_start *s, const struct worker_request *r, struct arena *a) {
+    size_t inherited = 0, pairs = 0, n = 0, made = 0;
+    const char *threads = r->cpus > 1 ? arena_printf(a, "%d", r->cpus) : "1";
+    while (s->environment[inherited]) inherited++;
+    while (r->env && r->env[2 * pairs]) pairs++;
+    /* Name and value; the user's language is no part of the key, and `sort` goes by it. */
+    const char **own = arena_alloc(a, 2 * (pairs + 5) * sizeof *own);
+    const char *const fixed[] = {"OMP_NUM_THREADS", threads, "OPENBLAS_NUM_THREADS", threads, "LC_ALL", "C.UTF-8",
+                                 "TMPDIR", r->temp_folder ? temp_variable(s, r, a) : NULL, "MAKEFLAGS", r->makeflags};
+    for (; n < sizeof fixed / sizeof *fixed; n++) own[n] = fixed[n];
+    for (size_t i = 0; i < 2 * pairs; i++) own[n++] = r->env[i];
+    char **all = arena_alloc(a, (inherited + n / 2 + 1) * sizeof *all);
+    for (size_t i = 0; i < inherited; i++) {
+        bool replaced = false;
+        for (size_t k = 0; k < n && !replaced; k += 2) replaced = names_it(s->environment[i], own[k]);
+        if (!replaced) all[made++] = s->environment[i];
     }
-    if (r->makeflags) failed |= set_variable("MAKEFLAGS", r->makeflags);
-    for (const char *const *pair = r->env; !failed && pair && *pair; pair += 2) failed = set_variable(pair[0], pair[1]);
-    return failed ? err_errno(e, "cannot set the environment") : 0;
+    for (size_t k = 0; k < n; k += 2) {
+        bool replaced = !own[k + 1];
+        for (size_t later = k + 2; later < n && !replaced; later += 2) replaced = !strcmp(own[k], own[later]);
+        if (!replaced) all[made++] = join(a, own[k], '=', own[k + 1]);
+    }
+    return all;
 }
 
 /* -- descriptors */
@@ -167,7 +179,7 @@ struct sandbox_rules step_sandbox_rules(const struct step_start *s, const struct
     while (r->may_read && r->may_read[more]) more++;
     const char **read = arena_alloc(a, (r->input_count + r->output_count + more + 3) * sizeof *read);
     const char **write = arena_alloc(a, 4 * sizeof *write);
-    read[reads++] = s->plugin_path;
+    if (!r->self_contained) read[reads++] = s->plugin_path;
     if (wide) read[reads++] = ".";
     for (uint32_t i = 0; i < r->input_count; i++) read[reads++] = r->inputs[i].path;
     for (size_t i = 0; i < more; i++) read[reads++] = r->may_read[i];
@@ -182,9 +194,10 @@ struct sandbox_rules step_sandbox_rules(const struct step_start *s, const struct
         fifo += strlen("--jobserver-auth=fifo:");
         write[writes++] = arena_strndup(a, fifo, strcspn(fifo, " "));
     }
-    return (struct sandbox_rules){.read = read, .write = write, .list = list_folders(r, a), .network = r->network,
+    return (struct sandbox_rules){.read = read, .write = write, .list = r->self_contained ? NULL : list_folders(r, a), .network = r->network,
                                   .read_all = step_flags(s->plugin, r->step) & MB_DISCOVERS,
-                                  .gpu = r->device && !strcmp(r->device, "cuda")};
+                                  .gpu = r->device && !strcmp(r->device, "cuda"),
+                                  .offline = s->offline, .self_contained = r->self_contained};
 }
 
 static int enter_sandbox(const struct step_start *s, const struct worker_request *r, struct arena *a, struct err *e) {
@@ -238,8 +251,9 @@ _Noreturn void step_main(const struct step_start *s) {
     struct err e;
     step_begin(s);
     step_receive(socket, &r, &a);
-    if (step_set_environment(&r, &e) || step_limit_memory(&r, &e) || enter_sandbox(s, &r, &a, &e) || step_arrange_descriptors(s, &r, &socket, NULL, &e))
+    environ = step_environment(s, &r, &a);
+    if (step_limit_memory(&r, &e) || enter_sandbox(s, &r, &a, &e) || step_arrange_descriptors(s, &r, &socket, NULL, &e))
         _exit(step_report_failure(socket, e.text));
-    host_run_step(s->plugin, &r, socket); /* unblocks signals once the handler is set */
+    host_run_step(s->plugin, &r, socket, NULL); /* unblocks signals once the handler is set */
     _exit(0); /* no destructors, no leak checks: what a plugin leaves behind goes with its process */
 }

@@ -74,7 +74,7 @@ static int spawner_start(struct workers *w, struct err *e) {
 
 static int order_spawner(struct workers *w, const struct worker_order *o, struct err *e) {
     while (w->control.fd >= 0) {
-        if (!worker_order_send(w->control.fd, o)) return 0;
+        if (!worker_order_send(w->control.fd, o, NULL)) return 0;
         if (errno != EAGAIN) break;
         poll(&(struct pollfd){.fd = w->control.fd, .events = POLLIN | POLLOUT}, 1, 1000);
         spawner_read(w);
@@ -86,6 +86,10 @@ static int order_spawner(struct workers *w, const struct worker_order *o, struct
 
 void template_free(struct worker_template *t) {
     source_close(&t->control);
+    for (struct worker_way *w = t->ways, *next; w; w = next) {
+        next = w->next;
+        way_free(w);
+    }
     if (t->output >= 0) close(t->output);
     buf_free(&t->in);
     for (uint32_t i = 0; i < t->class_count; i++) free(t->classes[i]);
@@ -103,6 +107,7 @@ static int send_load(struct worker_template *t, struct err *e) {
     size_t begun = message_begin(&out, MESSAGE_LOAD);
     message_add_string(&out, t->path);
     message_add_string(&out, folder);
+    message_add_number(&out, t->kind);
     message_end(&out, begun);
     ssize_t n = send(t->control.fd, out.data, out.len, MSG_NOSIGNAL); /* the first bytes in an empty socket: it has room for them */
     int status = n == (ssize_t)out.len ? 0 : err_errno(e, "cannot tell the template of %s what to load", t->path);
@@ -111,7 +116,8 @@ static int send_load(struct worker_template *t, struct err *e) {
     return status;
 }
 
-static int template_open(struct workers *w, const char *path, const struct file_stat *st, struct worker_template **out, struct err *e) {
+static int template_open(struct workers *w, const char *path, unsigned kind, const struct file_stat *st, struct worker_template **out,
+                         struct err *e) {
     int ends[2];
     if (spawner_start(w, e)) return -1;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return err_errno(e, "cannot make a socket");
@@ -119,6 +125,7 @@ static int template_open(struct workers *w, const char *path, const struct file_
     t->workers = w;
     t->id = w->next_id++;
     t->path = mem_strdup(path);
+    t->kind = kind;
     t->stat = *st;
     t->load_until_ns = sys_now_ns() + WORKER_LOAD_NS;
     t->control.fd = ends[0];
@@ -144,11 +151,11 @@ static bool usable(const struct worker_template *t) {
     return !t->retired && !t->failed && !t->ended && !t->too_slow && t->control.fd >= 0;
 }
 
-int template_for(struct workers *w, const char *path, struct worker_template **out, struct err *e) {
+int template_for(struct workers *w, const char *path, unsigned kind, struct worker_template **out, struct err *e) {
     struct file_stat st;
     if (sys_stat(path, false, &st, e)) return err_wrap(e, "plugin");
     for (struct worker_template *t = w->templates; t; t = t->next) {
-        if (strcmp(t->path, path) || !usable(t)) continue;
+        if (strcmp(t->path, path) || t->kind != kind || !usable(t)) continue;
         if (file_stat_same(&t->stat, &st)) {
             *out = t;
             return 0;
@@ -156,7 +163,7 @@ int template_for(struct workers *w, const char *path, struct worker_template **o
         t->retired = true; /* it was built anew since */
     }
     if (st.kind == FILE_ABSENT) return err_set(e, "plugin %s doesn't exist", path);
-    return template_open(w, path, &st, out, e);
+    return template_open(w, path, kind, &st, out, e);
 }
 
 uint32_t template_class(struct worker_template *t, const struct worker_request *r) {
@@ -202,6 +209,7 @@ static void template_message(struct worker_template *t, struct message *m) {
         r->end.peak_bytes = message_number(m);
         r->warm = (uint32_t)message_number(m);
         r->end.kills = message_number(m);
+        r->reported = (uint32_t)message_number(m);
     } else {
         m->wrong = "has an unknown type";
     }
@@ -216,7 +224,7 @@ void template_end(struct worker_template *t) {
 void workers_cool(struct workers *w) {
     struct err ignored; /* one that is gone has none */
     for (struct worker_template *t = w->templates; t; t = t->next)
-        if (t->class_count) template_order(t, &(struct worker_order){.kind = ORDER_COOL}, &ignored);
+        if (t->class_count) template_order(t, &(struct worker_order){.kind = ORDER_COOL}, NULL, &ignored);
 }
 
 void template_read(struct worker_template *t) {
@@ -236,9 +244,9 @@ void template_read(struct worker_template *t) {
     if (gone || mad) source_close(&t->control);
 }
 
-int template_order(struct worker_template *t, const struct worker_order *o, struct err *e) {
+int template_order(struct worker_template *t, const struct worker_order *o, const void *request, struct err *e) {
     while (t->control.fd >= 0) {
-        if (!worker_order_send(t->control.fd, o)) return 0;
+        if (!worker_order_send(t->control.fd, o, request)) return 0;
         if (errno != EAGAIN && errno != EPIPE && errno != ECONNRESET)
             return err_errno(e, "cannot reach the process that loads plugin %s", t->path);
         if (errno == EAGAIN) poll(&(struct pollfd){.fd = t->control.fd, .events = POLLIN | POLLOUT}, 1, 1000);

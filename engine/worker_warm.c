@@ -49,7 +49,7 @@ struct warm_process *warm_idle(struct warm_pool *p, uint32_t class) {
 }
 
 struct warm_process *warm_start(struct warm_pool *p, struct warm_process *idle, const struct worker_order *o, const struct step_start *s) {
-    if (!idle || worker_order_send(idle->control, o)) return fork_process(p, o, s); /* a dead one is reaped soon */
+    if (!idle || worker_order_send(idle->control, o, NULL)) return fork_process(p, o, s); /* a dead one is reaped soon */
     idle->busy = true;
     idle->turns++;
     return idle;

@@ -49,7 +49,7 @@ static void *run_thread(void *arg) {
         status = sandbox_narrow(t->warm->sandbox, &rules, &e) && r->sandbox == SANDBOX_REQUIRE ? -1 : 0;
     }
     if (status) _exit(step_report_failure(t->socket, e.text));
-    t->well = host_run_step(t->warm->start->plugin, r, t->socket);
+    t->well = host_run_step(t->warm->start->plugin, r, t->socket, NULL);
     return NULL;
 }
 
@@ -98,7 +98,7 @@ static bool tidy(const struct warm *w) {
     sigemptyset(&ignored.sa_mask);
     sigaction(SIGTERM, &ignored, NULL); /* forgets one that came too late */
     step_reset_signals();
-    step_clean_environment();
+    environ = w->start->environment;
     return fine;
 }
 
@@ -142,7 +142,7 @@ static bool take_turn(const struct warm *w, struct worker_request *r, struct are
     if (w->refs >= 0) set_back_peak(w->refs);
     add_usage(RUSAGE_SELF, -1, &note);
     add_usage(RUSAGE_CHILDREN, -1, &note);
-    if (step_set_environment(r, &e)) _exit(step_report_failure(socket, e.text));
+    environ = step_environment(w->start, r, a);
     int number = pthread_create(&thread, NULL, run_thread, &turn);
     if (number) {
         err_set(&e, "cannot start a thread: %s", strerror(number));

@@ -32,7 +32,7 @@ extern "C" {
 
 #define MB_PLUGIN_MAGIC 0x4c42504du /* "MPBL" in memory */
 #define MB_ABI_MAJOR 1
-#define MB_ABI_MINOR 1 /* 1: MB_REENTRANT, MB_SLOW_START */
+#define MB_ABI_MINOR 1 /* 1: MB_REENTRANT, MB_SLOW_START, MB_SELF_CONTAINED */
 
 /* What a step's functions return. */
 enum mb_status {
@@ -113,7 +113,12 @@ enum {
      * signal. What may stay is what doesn't depend on the run: a device's context, loaded kernels, tables. Such a step is served
      * by a warm process if it uses a GPU (MB_GPU_MAY, MB_GPU_MUST; device "cuda") or says MB_SLOW_START. */
     MB_REENTRANT = 1 << 9,
-    MB_SLOW_START = 1 << 10      /* its first run in a process is expensive, whatever the device (since 1.1; needs MB_REENTRANT) */
+    MB_SLOW_START = 1 << 10,     /* its first run in a process is expensive, whatever the device (since 1.1; needs MB_REENTRANT) */
+    /* A promise (since 1.1): `run` needs nothing of the system but system calls. It opens its inputs, outputs and own folders, and no other
+     * file, whether of the system (users, hosts, languages, time zones) or of its own; it starts no process and no program; and the shared
+     * object has no handlers of pthread_atfork, starts no threads when loaded, and `run` doesn't use GNU make's jobserver. It is held to
+     * that: other files are refused, and processes are killed. Such a step starts in half the time. */
+    MB_SELF_CONTAINED = 1 << 11
 };
 
 enum mb_level { MB_DEBUG = 0, MB_INFO, MB_WARN, MB_ERROR };

@@ -20,14 +20,15 @@ static const struct mb_role roles[] = {
 
 /* Where it went wrong: the entry below `from`, "" at the top, and on which side. */
 struct failure {
+    const char *did; /* NULL: nothing went wrong, and `entry` isn't set */
     char entry[PATH_MAX];
-    const char *did;
 };
 
 static int failed(struct failure *f, const char *entry, const char *did) {
     if (f->did) return -1; /* the innermost tells most */
     f->did = did;
-    strncpy(f->entry, entry, sizeof f->entry - 1);
+    f->entry[0] = 0;
+    strncat(f->entry, entry, sizeof f->entry - 1);
     return -1;
 }
 
@@ -134,13 +135,14 @@ static int run(const struct mb_host *host, struct mb_run *run) {
     const char *from = host->input_path(run, "from", 0), *to = host->output_path(run, "to", 0);
     int in = open(from, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (in < 0) return host->fail(run, "%s: %s", from, strerror(errno));
-    struct failure f = {.did = NULL};
+    struct failure f; /* page by page, memory is what a small step's process costs: this much of it isn't touched without need */
+    f.did = NULL;
     if (!copy_open(in, AT_FDCWD, to, "", &f)) return MB_OK;
     return host->fail(run, "%s%s: %s%s%s", from, f.entry, f.did, errno ? ": " : "", errno ? strerror(errno) : "");
 }
 
 static const struct mb_step steps[] = {
-    {.name = "copy", .help = "copy a file or a folder", .flags = MB_DETERMINISTIC, .roles = roles, .run = run},
+    {.name = "copy", .help = "copy a file or a folder", .flags = MB_DETERMINISTIC | MB_SELF_CONTAINED, .roles = roles, .run = run},
     {0}};
 
 static const struct mb_plugin plugin = {MB_PLUGIN_HEAD, .name = "copy", .version = "1.0", .help = "copies", .steps = steps};
