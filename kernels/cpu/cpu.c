@@ -16,7 +16,7 @@ enum { ALIGN = 256, SCRATCH_ALIGN = 64 };
 
 struct cpu_overflow {
     struct cpu_overflow *next;
-    size_t bytes;
+    size_t start, bytes; /* where it would lie in the block */
 };
 
 /* -- Memory. */
@@ -112,7 +112,7 @@ void *cpu_scratch(struct mbk *k, size_t bytes)
         mbk_fail(k, "no memory for %zu bytes of scratch; %zu are in use", bytes, k->memory);
         return NULL;
     }
-    *o = (struct cpu_overflow){ .next = c->overflow, .bytes = bytes };
+    *o = (struct cpu_overflow){ .next = c->overflow, .start = start, .bytes = bytes };
     c->overflow = o;
     c->scratch_used = start + bytes;
     if (c->scratch_used > c->scratch_peak)
@@ -121,10 +121,11 @@ void *cpu_scratch(struct mbk *k, size_t bytes)
     return (char *)o + SCRATCH_ALIGN;
 }
 
-static void free_overflow(struct mbk *k)
+/* What was taken after the mark. */
+static void free_overflow(struct mbk *k, size_t mark)
 {
     struct cpu *c = cpu_of(k);
-    while (c->overflow) {
+    while (c->overflow && c->overflow->start >= mark) {
         struct cpu_overflow *next = c->overflow->next;
         k->memory -= c->overflow->bytes;
         free(c->overflow);
@@ -137,9 +138,9 @@ void cpu_release(struct mbk *k, size_t mark)
 {
     struct cpu *c = cpu_of(k);
     c->scratch_used = mark;
-    if (mark != 0 || !c->overflow)
+    free_overflow(k, mark);
+    if (mark != 0 || c->scratch_peak <= c->scratch_cap)
         return;
-    free_overflow(k);
     char *larger = aligned_alloc(SCRATCH_ALIGN, round_up(c->scratch_peak, SCRATCH_ALIGN));
     if (!larger)
         return; /* the next call takes pieces again */
@@ -198,7 +199,7 @@ static void cpu_close(struct mbk *k)
 {
     struct cpu *c = cpu_of(k);
     cpu_pool_close(c->pool);
-    free_overflow(k);
+    free_overflow(k, 0);
     free(c->scratch);
     free(c);
 }

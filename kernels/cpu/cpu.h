@@ -26,7 +26,7 @@ struct cpu {
     int avx512_vnni, avx_vnni, avx512_bf16, amx; /* beside the level */
     int blas;                  /* float32 products go to CBLAS */
     struct cpu_pool *pool;
-    char *scratch;          /* one block; what did not fit lies in `overflow` until the mark goes back to 0 */
+    char *scratch;          /* one block; what did not fit lies in `overflow` until it is released */
     size_t scratch_cap, scratch_used, scratch_peak;
     struct cpu_overflow *overflow;
 };
