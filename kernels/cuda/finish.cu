@@ -84,6 +84,8 @@ extern "C" int gpu_finish(struct mbk *k, const char *what, const struct gpu_fini
         return launch_finish<8, int32_t, bf16>(k, what, f);
     if (f->from_type == MBK_F32 && f->c_type == MBK_F32)
         return launch_finish<4, float, float>(k, what, f);
+    if (f->from_type == MBK_F32 && f->c_type == MBK_BF16)
+        return launch_finish<4, float, bf16>(k, what, f);
     if (f->from_type == MBK_BF16 && f->c_type == MBK_BF16)
         return launch_finish<8, bf16, bf16>(k, what, f);
     return mbk_unsupported(k, what, f->from_type);

@@ -417,14 +417,36 @@ static int product_of_bytes(struct mbk *k, const struct mbk_gemm *given)
     return widen_fp8(k, &g) ? -1 : product(k, &g);
 }
 
+/* Few rows by weights as they are; 1 if it isn't for the shape. What comes after a bfloat16 product is added to its sums, before they are rounded. */
+static int few_rows_of_blocks(struct mbk *k, const struct mbk_gemm *g)
+{
+    struct mbk_gemm sums = *g;
+    int more = g->bias || g->activation != MBK_NONE || g->before || g->residual;
+    if (!more || g->c_type == MBK_F32 || g->beta != 0 || g->batch > 1 || g->m > 64) {
+        int status = gpu_gemv_blocks(k, g);
+        return status ? status : finish(k, g, CUBLASLT_EPILOGUE_DEFAULT, 0);
+    }
+    sums.c = gpu_scratch(k, "matmul", (size_t)(g->m * g->n) * sizeof(float));
+    sums.c_type = MBK_F32;
+    sums.ldc = g->n;
+    int status = sums.c ? gpu_gemv_blocks(k, &sums) : -1;
+    if (status)
+        return status;
+    const struct gpu_finish f = {
+        .rows = g->m, .columns = g->n, .from = sums.c, .from_type = MBK_F32, .ld_from = g->n, .c = g->c, .c_type = g->c_type, .ldc = g->ldc,
+        .bias = g->bias, .bias_type = g->bias_type, .activation = g->activation, .before = g->before, .residual = g->residual,
+    };
+    return gpu_finish(k, "matmul", &f);
+}
+
 /* Weights in GGUF blocks: read as they are for few rows, else widened to a's type and multiplied as that. */
 static int product_of_blocks(struct mbk *k, const struct mbk_gemm *given)
 {
     struct mbk_gemm g = *given;
     if (g.k > 0) {
-        int status = gpu_gemv_blocks(k, &g);
+        int status = few_rows_of_blocks(k, &g);
         if (status != 1)
-            return status || finish(k, &g, CUBLASLT_EPILOGUE_DEFAULT, 0) ? -1 : 0;
+            return status;
         int64_t rows = g.batch > 1 && g.stride_b != 0 ? g.batch * g.n : g.n;
         void *wide = gpu_scratch(k, "matmul", (size_t)(rows * g.k) * type_size(g.a_type));
         if (!wide || gpu_dequantize(k, "matmul", g.b_type, g.b, rows, g.k, g.a_type, wide))

@@ -104,7 +104,8 @@ int gpu_has_code(void);
 /* -- What operations use of each other. */
 
 /* c [rows, columns], rows ldc apart: c = activation(c · row_scale[r] · column_scale[c] + bias) + residual, `before` gets what goes in. Dense
- * before and residual. `from` is c itself, or another matrix of from_type with rows ld_from apart (I32 sums of an int8 product), or NULL: 0. */
+ * before and residual. `from` is c itself, or another matrix of from_type with rows ld_from apart (I32 sums of an int8 product, F32 sums for a BF16 c), or
+ * NULL: 0. */
 struct gpu_finish {
     int64_t rows, columns;
     const void *from;

@@ -164,6 +164,13 @@ static void expect_product(int i, const double *a, const double *w, const double
     }
 }
 
+/* How many roundings of float32, times the size of the sums, a product may be off. CUDA's products of many rows in bfloat16 read weights that
+ * were rounded to it, to 8 bits. */
+static double roundings(const char *backend, enum mbk_type type, int64_t rows)
+{
+    return type == MBK_BF16 && rows > 8 && !strcmp(backend, "cuda") ? 16 + 32768 : 16;
+}
+
 static void product_body(const void *argument)
 {
     const struct block_test *test = argument;
@@ -188,7 +195,7 @@ static void product_body(const void *argument)
                                                           .bias = products[p].bias ? &tbias : NULL,
                                                           .residual = products[p].residual ? &tresidual : NULL,
                                                           .activation = products[p].activation }));
-        kernels_check(k, "the product", &tc, c, size, 16);
+        kernels_check(k, "the product", &tc, c, size, roundings(test->backend, type, m));
         struct mbk_tensor *all[] = { &ta, &tw, &tbias, &tresidual, &tc };
         for (int j = 0; j < 5; j++)
             kernels_drop(k, all[j]);
@@ -287,7 +294,7 @@ static void group_body(const void *argument)
         double *back = kernels_get(k, &tw);
         expect_product(p, a, back, bias, NULL, c, size);
         CHECK_RUN(k, mbk_linear_int4(k, &ta, &tq, &ts, group, products[p].bias ? &tbias : NULL, products[p].activation, &tc));
-        kernels_check(k, "the linear layer", &tc, c, size, 16);
+        kernels_check(k, "the linear layer", &tc, c, size, roundings(test->backend, test->type, m));
         struct mbk_tensor *all[] = { &ta, &tw, &tbias, &tc, &ts };
         for (int j = 0; j < 5; j++)
             kernels_drop(k, all[j]);
