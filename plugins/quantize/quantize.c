@@ -69,11 +69,11 @@ done:
     return status;
 }
 
-/* Of language models: how surprised each is. */
+/* Of language models: how surprised each is by the first rows. */
 static int compare_tokens(struct job *j, int64_t batch, struct mbl_error *e) {
     struct mbl_token_score float_score, score;
-    if (mbl_feed_judge(j->from, &j->feed, 0, j->feed.rows, batch, &float_score, e) ||
-        mbl_feed_judge(j->to, &j->feed, 0, j->feed.rows, batch, &score, e))
+    const int64_t samples = j->host->param_int(j->run, "samples"), rows = samples < j->feed.rows ? samples : j->feed.rows;
+    if (mbl_feed_judge(j->from, &j->feed, 0, rows, batch, &float_score, e) || mbl_feed_judge(j->to, &j->feed, 0, rows, batch, &score, e))
         return -1;
     if (!score.tokens) return 0;
     j->host->metric(j->run, "perplexity", exp(score.loss / (double)score.tokens));
@@ -206,7 +206,7 @@ static const struct mb_param params[] = {
      .help = "models of tokens: what the embedding becomes, and an output layer of its own; float: they stay float32"},
     {.name = "rounding", .type = MB_ENUM, .choices = ways, .deflt = "\"best\"",
      .help = "weights of 4 bits: nearest, search for the scale of least error, or gptq by data; best: gptq with data, else search"},
-    {.name = "samples", .type = MB_INT, .deflt = "128", .least = 1, .most = 1e6, .unit = "rows", .help = "gptq: how many rows it looks at"},
+    {.name = "samples", .type = MB_INT, .deflt = "128", .least = 1, .most = 1e6, .unit = "rows", .help = "rows of the data that gptq looks at, and that language models are compared on"},
     {.name = "keep", .type = MB_LIST, .element = MB_STRING, .deflt = "[]", .help = "models of tokens: layers with one of these in their names stay float32"},
     {.name = "range", .type = MB_ENUM, .choices = ranges, .deflt = "\"percentile\"", .help = "models of features: what an activation's scale covers"},
     {.name = "percentile", .type = MB_FLOAT, .deflt = "99.9", .least = 50, .most = 100, .unit = "percent", .help = "of the activations' sizes"},
