@@ -122,6 +122,8 @@ static inline float scaled(float x, float factor)
     return factor == 1 ? x : factor * x;
 }
 
+enum { AHEAD = 64 }; /* floats */
+
 /* In 8 × 8 blocks in registers; what is left over, one by one. */
 __attribute__((target("avx2"))) static void transpose(const float *from, int64_t ld, int64_t rows, int64_t columns, float *to,
                                                       int64_t width,
@@ -133,6 +135,9 @@ __attribute__((target("avx2"))) static void transpose(const float *from, int64_t
         for (int64_t i = 0; i < whole_rows; i += 8) {
             const float *s = from + i * ld + j;
             float *d = to + j * width + i;
+            /* Eight rows at once are more than the processor foresees by itself. */
+            for (int q = 0; j % 16 == 0 && q < 8; q++)
+                _mm_prefetch((const char *)(s + q * ld + AHEAD), _MM_HINT_T0);
             __m256 r0 = _mm256_loadu_ps(s), r1 = _mm256_loadu_ps(s + ld), r2 = _mm256_loadu_ps(s + 2 * ld),
                 r3 = _mm256_loadu_ps(s + 3 * ld);
             __m256 r4 = _mm256_loadu_ps(s + 4 * ld), r5 = _mm256_loadu_ps(s + 5 * ld), r6 = _mm256_loadu_ps(s + 6 * ld),
