@@ -53,7 +53,7 @@ test_a_part_of_a_name_that_no_file_system_takes_is_told() {
     expect_fail 2 "File name too long"
     write mbuild.lua <<<'copy "a" { from = string.rep("n", 300) }'
     try
-    expect_fail 2 "nnnn"
+    expect_fail 2 "mbuild.lua:1" "cannot look at nnnn" "File name too long"
 }
 
 # Names that shells, makefiles, JSON and terminals trip over, as file, folder, output, step and target.

@@ -3,11 +3,14 @@
 #include "sys_call.h"
 #include "test.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct err e;
@@ -409,6 +412,30 @@ static bool keep_one(void *ctx, const struct digest *d) {
 static bool keep_none(void *ctx, const struct digest *d) {
     (void)ctx, (void)d;
     return false;
+}
+
+/* Another mbuild that shares the store takes up an object while gc still looks at what to keep. */
+static bool touch_one(void *ctx, const struct digest *d) {
+    char hex[DIGEST_HEX + 1], name[DIGEST_HEX + 16];
+    if (!digest_same(ctx, d)) return false;
+    digest_to_hex(d, hex);
+    snprintf(name, sizeof name, "store/%.2s/%s", hex, hex + 2);
+    struct timespec later[2] = {{.tv_sec = time(NULL) + 5}, {.tv_sec = time(NULL) + 5}};
+    CHECK(!utimensat(AT_FDCWD, in(name), later, 0));
+    return false;
+}
+
+TEST("gc leaves what somebody took up after it looked") {
+    struct store *s = open_store();
+    struct store_gc_result result;
+    write_text(in("taken"), "taken up");
+    write_text(in("other"), "other");
+    struct artifact taken = put(s, in("taken")), other = put(s, in("other"));
+    OK(store_gc(s, touch_one, &taken.digest, 0, false, &result, &e));
+    CHECK_EQ(result.removed, 1);
+    CHECK_EQ(result.kept, 1);
+    CHECK(store_has(s, &taken) && !store_has(s, &other));
+    store_close(s);
 }
 
 TEST("gc removes what nobody keeps; a kept folder keeps what it names") {
