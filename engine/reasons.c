@@ -160,7 +160,9 @@ uint32_t decide_reasons(struct session *s, uint32_t index, const struct decision
         if (p != NO_ID && s->graph.steps[p].planned_open)
             tell(&t, p, "input %s will be made anew", s->graph.files[step->inputs[i].file].path);
     }
-    if (!t.told && d->verdict != VERDICT_CURRENT) tell(&t, NO_ID, "what it depends on is not what it was");
+    bool by_device = step->binding && step->binding->type->flags & MB_DEVICE_MATTERS; /* no record says where it was made */
+    if (!t.told && d->verdict != VERDICT_CURRENT)
+        tell(&t, NO_ID, by_device ? "the device that it is made on, or the number of GPUs, is another" : "what it depends on is not what it was");
     arena_free(&scratch);
     return t.told;
 }
