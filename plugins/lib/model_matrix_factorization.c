@@ -46,9 +46,11 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
         mbl_config_flag(m, config, "bias", true, &biased, e) || mbl_config_float(m, config, "deviation", 1e-6, 10, 0.1, &deviation, e))
         return -1;
     for (enum mbl_side side = MBL_USERS; side < MBL_SIDES; side++) {
-        f->table[side] = mbl_towers_table(m, side, "embedding", t->width, (float)deviation);
+        struct mbl_entities s;
+        if (mbl_entities_parse(m->schema.json, side, &m->arena, &s, e)) return mbl_error_wrap(e, "dataset");
+        f->table[side] = mbl_towers_table(m, side, &s, "embedding", t->width, (float)deviation);
         /* A user's bias changes no order: only ratings need it. */
-        if (biased && (side == MBL_ITEMS || m->problem == MBL_VALUES)) t->bias[side] = mbl_towers_table(m, side, "bias", 1, 0);
+        if (biased && (side == MBL_ITEMS || m->problem == MBL_VALUES)) t->bias[side] = mbl_towers_table(m, side, &s, "bias", 1, 0);
     }
     return 0;
 }

@@ -45,11 +45,13 @@ static int declare_tower(struct mbl_model *m, enum mbl_side side, const int64_t 
     const char *name = mbl_side_name(side);
     int64_t D = s->embedding, in = D;
     float deviation = (float)(1 / sqrt((double)D));
-    if (mbl_entities_parse(m->schema.json, side, a, &t->schema, e)) return mbl_error_wrap(e, "dataset");
-    t->ids = mbl_towers_table(m, side, "embedding", D, deviation);
-    t->categories = mbl_arena_alloc(a, (t->schema.trait_count + 1) * sizeof *t->categories);
-    t->all_codes = mbl_arena_alloc(a, (t->schema.trait_count + 1) * sizeof *t->all_codes);
-    t->codes = mbl_arena_alloc(a, (t->schema.trait_count + 1) * sizeof *t->codes);
+    struct mbl_entities schema;
+    if (mbl_entities_parse(m->schema.json, side, a, &schema, e)) return mbl_error_wrap(e, "dataset");
+    t->ids = mbl_towers_table(m, side, &schema, "embedding", D, deviation);
+    t->categories = mbl_arena_alloc(a, (schema.trait_count + 1) * sizeof *t->categories);
+    t->all_codes = mbl_arena_alloc(a, (schema.trait_count + 1) * sizeof *t->all_codes);
+    t->codes = mbl_arena_alloc(a, (schema.trait_count + 1) * sizeof *t->codes);
+    t->schema = schema; /* only now: what is released by its traits is there */
     for (size_t i = 0, k = 0; i < t->schema.trait_count; i++) {
         if (!t->schema.traits[i].category) continue;
         const int64_t shape[2] = {(int64_t)t->schema.traits[i].category_count + 1, D}; /* row 0: missing */

@@ -58,17 +58,13 @@ int mbl_pairing_configure(struct mbl_model *m, const struct mbl_json *config, do
     return p->loss == MBL_LOSS_SOFTMAX ? mbl_config_flag(m, config, "log_q", true, &p->log_q, e) : 0;
 }
 
-size_t mbl_towers_table(struct mbl_model *m, enum mbl_side side, const char *name, int64_t width, float deviation) {
-    struct mbl_arena scratch = {0};
-    struct mbl_entities s;
-    struct mbl_error ignored; /* the architecture has parsed it before */
-    mbl_entities_parse(m->schema.json, side, &scratch, &s, &ignored);
-    const int64_t shape[2] = {s.trained + 1, width};
+size_t mbl_towers_table(struct mbl_model *m, enum mbl_side side, const struct mbl_entities *s, const char *name, int64_t width,
+                        float deviation) {
+    const int64_t shape[2] = {s->trained + 1, width};
     size_t at = mbl_model_declare(m, mbl_arena_printf(&m->arena, "%s_%s.weight", mbl_side_name(side), name), MBK_F32, 2, shape);
     m->parameters[at].deviation = deviation;
     m->parameters[at].decays = width > 1;
     m->parameters[at].padded = true;
-    mbl_arena_free(&scratch);
     return at;
 }
 

@@ -43,8 +43,9 @@ struct mbl_towers {
 /* loss, negatives, temperature (`otherwise` if none is said), log_q. */
 int mbl_pairing_configure(struct mbl_model *m, const struct mbl_json *config, double otherwise, struct mbl_error *e);
 int mbl_config_flag(struct mbl_model *m, const struct mbl_json *config, const char *key, bool otherwise, bool *out, struct mbl_error *e);
-/* A table [trained + 1, width] of what is learned of each user or item; row 0 starts at 0. */
-size_t mbl_towers_table(struct mbl_model *m, enum mbl_side side, const char *name, int64_t width, float deviation);
+/* A table [trained + 1, width] of what is learned of each user or item of `s`; row 0 starts at 0. Returns the parameter. */
+size_t mbl_towers_table(struct mbl_model *m, enum mbl_side side, const struct mbl_entities *s, const char *name, int64_t width,
+                        float deviation);
 int mbl_towers_reserve(struct mbl_model *m, int64_t rows, bool training, struct mbl_error *e);
 int mbl_towers_forward(struct mbl_model *m, const struct mbl_batch *b, struct mbk_tensor *outputs, struct mbl_error *e);
 int mbl_towers_backward(struct mbl_model *m, const struct mbl_batch *b, const struct mbk_tensor *doutputs, struct mbl_error *e);

@@ -1,5 +1,5 @@
 /* mbl_dataset_open on anything: what it takes can be read from the first row to the last. */
-#include "lib/dataset.h"
+#include "lib/interactions.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +25,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 for (int64_t b = d.texts[k].offsets[i]; b < d.texts[k].offsets[i + 1]; b++) last = d.texts[k].bytes[b];
         }
         (void)last;
+        struct mbl_interactions x = {0};
+        if (d.schema.task == MBL_INTERACTIONS && !mbl_interactions_open(&d, &x, &e)) {
+            struct mbl_catalogue *other;
+            for (int64_t i = 0; i < x.rows; i++) /* who took all of few items has no negative */
+                if (mbl_interactions_negative(&x, x.users[i], x.catalogue->side[MBL_ITEMS].trained, (uint64_t)i) < -1) abort();
+            if (mbl_catalogue_read(d.schema.json, &d.file, &other, &e) || mbl_interactions_bind(&x, other, &e)) abort();
+            for (int64_t i = 0; i < x.rows; i++)
+                if (x.users[i] >= other->side[MBL_USERS].count || x.items[i] >= other->side[MBL_ITEMS].count) abort();
+            mbl_catalogue_free(other);
+            mbl_interactions_close(&x);
+        }
         mbl_dataset_close(&d);
     }
     close(fd);

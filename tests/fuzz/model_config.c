@@ -37,6 +37,7 @@ static void use(struct mbl_model *m) {
         use_tokens(m);
         return;
     }
+    if (m->architecture->takes == MBL_TAKES_PAIRS) return; /* it takes no batch without a catalogue: fuzz/dataset.c */
     struct mbl_batch b = {.x = mbk_tensor2(NULL, MBK_F32, 2, (int64_t)m->schema.features)};
     b.x.data = mbk_alloc(m->k, mbk_bytes(&b.x));
     if (b.x.data && !m->architecture->reserve(m, 2, false, &e) && m->architecture->forward(m, &b, &y, &e)) abort();
