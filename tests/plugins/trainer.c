@@ -434,6 +434,73 @@ static void resumed_body(const void *argument) {
     CHECK_MEM(weights_of(second, 1), weights_of(whole, 0), whole->model->block_bytes);
 }
 
+/* Rows of tokens of several lengths, made here: row r is `lengths` long, each token follows from its place. One more lies behind, which the last
+ * row's last token is to foretell. */
+enum { TOKEN_ROWS = 37, WORDS = 13, LONGEST = 24 };
+
+static void fill_tokens(struct mbl_tokens *t, enum mbl_problem problem) {
+    int64_t count = 0;
+    *t = (struct mbl_tokens){.problem = problem, .rows = TOKEN_ROWS, .longest = LONGEST, .pad = 0, .mask = 1, .vocabulary = WORDS};
+    t->ids = kept(calloc(TOKEN_ROWS * LONGEST + 1, sizeof *t->ids));
+    t->starts = kept(calloc(TOKEN_ROWS + 1, sizeof *t->starts));
+    t->special = kept(calloc(WORDS, sizeof *t->special));
+    t->special[0] = t->special[1] = true;
+    for (int64_t r = 0; r < TOKEN_ROWS; r++) {
+        t->starts[r] = count;
+        for (int64_t n = 3 + r * 7 % (LONGEST - 2); n > 0; n--, count++) t->ids[count] = (int32_t)(2 + (count * count + r) % (WORDS - 2));
+    }
+    t->starts[TOKEN_ROWS] = count;
+    t->ids[count] = 2;
+}
+
+static struct mbl_trainer *open_tokens(const char *config, enum mbl_problem problem, enum mbk_type precision, int devices, int pieces) {
+    static struct mbl_arena arena;
+    struct mbl_trainer *t = kept(calloc(1, sizeof *t));
+    struct mbl_feed *feed = kept(calloc(1, sizeof *feed));
+    struct mbk *k = open_device("cpu", 0), **others = kept(calloc((size_t)devices, sizeof *others));
+    struct mbl_json *json;
+    if (mbl_json_parse(config, strlen(config), "config", &arena, &json, &error) || mbl_model_create(k, json, &t->model, &error) ||
+        mbl_model_allocate(t->model, &error) || mbl_model_initialize(t->model, 3, &error))
+        FAIL("%s", error.text);
+    fill_tokens(&feed->tokens, problem);
+    feed->rows = TOKEN_ROWS;
+    feed->model = t->model;
+    for (int i = 1; i < devices; i++) others[i - 1] = open_device("cpu", 0);
+    t->train = feed;
+    t->options = shared_options;
+    t->options.balanced = false;
+    t->options.batch = 10;
+    t->options.accumulate = pieces;
+    t->options.precision = precision;
+    t->streams = others;
+    t->stream_count = devices - 1;
+    if (mbl_trainer_open(t, &error)) FAIL("%s", error.text);
+    return t;
+}
+
+struct shared_tokens {
+    const char *name, *config;
+    enum mbl_problem problem;
+    enum mbk_type precision;
+};
+
+static void shared_tokens_body(const void *argument) {
+    const struct shared_tokens *s = argument;
+    double tolerance = s->precision == MBK_BF16 ? 2e-3 : 2e-5;
+    struct mbl_trainer *one = open_tokens(s->config, s->problem, s->precision, 1, 2);
+    struct mbl_trainer *two = open_tokens(s->config, s->problem, s->precision, 2, 1);
+    size_t bytes = one->model->block_bytes;
+    for (int epoch = 0; epoch < SHARED_EPOCHS; epoch++) {
+        double alone = one_epoch(one), together = one_epoch(two);
+        CHECK_NEAR(together, alone, tolerance);
+        CHECK_MEM(two->host_labels, one->host_labels, (size_t)one->used * sizeof *one->host_labels);
+    }
+    float *expected = weights_of(one, 0), *found = weights_of(two, 0);
+    for (size_t i = 0; i < bytes / sizeof *found; i++) CHECK_NEAR(found[i], expected[i], tolerance * 10);
+    CHECK_MEM(weights_of(two, 1), found, bytes);
+    mbl_trainer_close(two);
+}
+
 TEST_TABLE
 {
     static const struct shared tests[] = {
@@ -446,5 +513,17 @@ TEST_TABLE
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         test_add(shared_body, &tests[i], "%s: training on %s is that on one with as many pieces, and the same bits again and on each", tests[i].kind,
                  tests[i].name);
+    static const char gpt2[] = "{\"model_type\": \"gpt2\", \"architectures\": [\"GPT2LMHeadModel\"], \"vocab_size\": 13, \"n_embd\": 16, "
+                               "\"n_layer\": 1, \"n_head\": 2, \"n_positions\": 24}";
+    static const char bert[] = "{\"model_type\": \"bert\", \"architectures\": [\"BertForMaskedLM\"], \"vocab_size\": 13, \"hidden_size\": 16, "
+                               "\"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"intermediate_size\": 32, \"max_position_embeddings\": 24}";
+    static const struct shared_tokens of_tokens[] = {
+        {"a decoder", gpt2, MBL_NEXT_TOKEN, MBK_F32},
+        {"an encoder", bert, MBL_MASKED_TOKEN, MBK_F32},
+        {"a decoder in bfloat16", gpt2, MBL_NEXT_TOKEN, MBK_BF16},
+    };
+    for (size_t i = 0; i < sizeof of_tokens / sizeof *of_tokens; i++)
+        test_add(shared_tokens_body, &of_tokens[i], "cpu: %s learns on two devices what it learns on one, with the same masks and dropout",
+                 of_tokens[i].name);
     test_add(resumed_body, &tests[1], "cpu: training on two devices goes on from a checkpoint with the same bits");
 }
