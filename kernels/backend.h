@@ -146,7 +146,7 @@ struct mbk_backend {
     /* -- Sequences. */
     int (*embedding)(struct mbk *k, const struct mbk_tensor *table, const struct mbk_tensor *ids, const struct mbk_tensor *y);
     int (*embedding_backward)(struct mbk *k, const struct mbk_tensor *ids, const struct mbk_tensor *dy, const struct mbk_tensor *dtable);
-    int (*rope)(struct mbk *k, const struct mbk_tensor *x, int64_t start, float base, int sign);
+    int (*rope)(struct mbk *k, const struct mbk_tensor *x, int64_t start, const struct mbk_rotary *r, int sign);
     int (*attend)(struct mbk *k, const struct mbk_attention *a); /* lengths, lse optional */
     int (*attend_backward)(struct mbk *k, const struct mbk_attention *a, const struct mbk_tensor *dout, const struct mbk_tensor *dq,
                            const struct mbk_tensor *dkeys, const struct mbk_tensor *dvalues);

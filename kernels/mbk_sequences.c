@@ -20,16 +20,20 @@ int mbk_embedding_backward(struct mbk *k, const struct mbk_tensor *ids, const st
     return mbk_count(dy) == 0 ? 0 : MBK_CALL(k, embedding_backward, ids, dy, dtable);
 }
 
-int mbk_rope(struct mbk *k, const struct mbk_tensor *x, int64_t start, float base, int sign)
+int mbk_rope(struct mbk *k, const struct mbk_tensor *x, int64_t start, const struct mbk_rotary *r, int sign)
 {
     char text[MBK_SHAPE_TEXT];
     if (mbk_check(k, "rope", "x:f[B,T,H,D]", x))
         return -1;
     if (x->shape[3] % 2)
         return mbk_fail(k, "rope: x is %s: the last dimension must be even", mbk_shape_text(x, text));
-    if ((sign != 1 && sign != -1) || !(base > 0) || start < 0)
-        return mbk_fail(k, "rope: sign %d must be 1 or -1, base %g above 0, start %lld not below 0", sign, (double)base, (long long)start);
-    return mbk_count(x) == 0 ? 0 : MBK_CALL(k, rope, x, start, base, sign);
+    if ((sign != 1 && sign != -1) || !(r->base > 0) || start < 0)
+        return mbk_fail(k, "rope: sign %d must be 1 or -1, base %g above 0, start %lld not below 0", sign, (double)r->base,
+                        (long long)start);
+    if (!(r->factor >= 0) || (r->original > 0 && !(r->high > r->low)))
+        return mbk_fail(k, "rope: factor %g must not be below 0, and high %g above low %g", (double)r->factor, (double)r->high,
+                        (double)r->low);
+    return mbk_count(x) == 0 ? 0 : MBK_CALL(k, rope, x, start, r, sign);
 }
 
 static int check_attention(struct mbk *k, const char *operation, const struct mbk_attention *a, struct mbk_attention *filled)

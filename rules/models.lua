@@ -44,6 +44,8 @@ local names = {
 }
 
 names.roberta = names.bert
+names.mistral = names.llama
+names.qwen2 = names.llama
 
 local function keys(t, ...)
   local list = { ... }
@@ -72,7 +74,8 @@ function encoder(t)
   t = t or {}
   local family = type(t) == "table" and t.kind or "bert"
   if family ~= "bert" and family ~= "distilbert" and family ~= "roberta" then
-    fail('encoder: kind is %s; "bert", "distilbert" or "roberta" expected', type(family) == "string" and '"' .. family .. '"' or type(family))
+    fail('encoder: kind is %s; "bert", "distilbert" or "roberta" expected',
+      type(family) == "string" and '"' .. family .. '"' or type(family))
   end
   local given = constructor("encoder", keys(names[family], "kind"))(t)
   return tokens_model("encoder", family, given)
@@ -82,8 +85,9 @@ end
 function decoder(t)
   t = t or {}
   local family = type(t) == "table" and t.kind or "gpt2"
-  if family ~= "gpt2" and family ~= "llama" then
-    fail('decoder: kind is %s; "gpt2" or "llama" expected', type(family) == "string" and '"' .. family .. '"' or type(family))
+  if family ~= "gpt2" and family ~= "llama" and family ~= "mistral" and family ~= "qwen2" then
+    fail('decoder: kind is %s; "gpt2", "llama", "mistral" or "qwen2" expected',
+      type(family) == "string" and '"' .. family .. '"' or type(family))
   end
   local given = constructor("decoder", keys(names[family], "kind"))(t)
   return tokens_model("decoder", family, given)

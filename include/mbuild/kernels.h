@@ -224,9 +224,16 @@ int mbk_bpr(struct mbk *k, const struct mbk_tensor *positive, const struct mbk_t
 int mbk_embedding(struct mbk *k, const struct mbk_tensor *table, const struct mbk_tensor *ids, const struct mbk_tensor *y);
 int mbk_embedding_backward(struct mbk *k, const struct mbk_tensor *ids, const struct mbk_tensor *dy,
                            const struct mbk_tensor *dtable /* added to; same bits every time */);
+/* How fast rotary positions turn: at pair i of D/2 by base^(−2i/D) a position. With a factor (0: none) all turn so much slower (linear
+ * interpolation); with `original` too, as in Llama 3, those alone that turn fewer than `low` times in so many positions, those that turn more than
+ * `high` times not, and the ones between them as far as they lie between. */
+struct mbk_rotary {
+    float base, factor;
+    float low, high, original;
+};
 /* Rotary positions (Su et al. 2021) in Llama's layout (halves, not pairs): x [B, T, H, D] in place; positions start + t. sign −1 is
  * backward. */
-int mbk_rope(struct mbk *k, const struct mbk_tensor *x, int64_t start, float base, int sign);
+int mbk_rope(struct mbk *k, const struct mbk_tensor *x, int64_t start, const struct mbk_rotary *r, int sign);
 /* Attention (Vaswani et al. 2017; blocked as Dao et al. 2022: no whole score matrix). q [B, T, H, D]; keys, values [B, S, G, D] with H a
  * multiple of G (grouped heads). lengths I32 [B] (optional): how many keys of each row are real, counted from the left. causal: query t
  * sees keys up to t + S − T. out like q; lse F32 [B, H, T], kept for backward. A query that sees nothing gives 0. */

@@ -2,12 +2,14 @@
  * float32, and once for all heads and all of the batch.
  */
 #include "cpu.h"
+#include "rope.h"
 
 #include <math.h>
 
 struct work {
     const struct mbk_tensor *x;
     int64_t start;
+    struct mbk_rotary rotary;
     double log_base;
     int sign;
     float *turns; /* [T, 2, D / 2]: cosines, sines */
@@ -21,7 +23,7 @@ static void turns_body(void *context, int64_t first, int64_t end, int worker)
     (void)worker;
     for (int64_t t = first; t < end; t++)
         for (int64_t i = 0; i < half; i++) {
-            double angle = (double)(w->start + t) * exp(-w->log_base * (double)i / (double)half);
+            double angle = (double)(w->start + t) * mbk_rotary_speed(w->rotary, w->log_base, i, half);
             w->turns[(2 * t) * half + i] = (float)cos(angle);
             w->turns[(2 * t + 1) * half + i] = (float)(w->sign * sin(angle));
         }
@@ -53,11 +55,11 @@ static void turn_body(void *context, int64_t first, int64_t end, int worker)
     }
 }
 
-int cpu_rope(struct mbk *k, const struct mbk_tensor *x, int64_t start, float base, int sign)
+int cpu_rope(struct mbk *k, const struct mbk_tensor *x, int64_t start, const struct mbk_rotary *r, int sign)
 {
     size_t mark = cpu_mark(k);
     int64_t times = x->shape[1], heads = x->shape[2], size = x->shape[3];
-    struct work w = { .x = x, .start = start, .log_base = log((double)base), .sign = sign };
+    struct work w = { .x = x, .start = start, .rotary = *r, .log_base = log((double)r->base), .sign = sign };
     w.turns = cpu_scratch(k, sizeof(float) * (size_t)size * (size_t)(times + cpu_of(k)->threads));
     if (w.turns) {
         w.own = w.turns + times * size;

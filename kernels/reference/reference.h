@@ -36,7 +36,9 @@ double ref_distillation(const double *student, const double *teacher, int label,
 /* Layer norm of a row; beta NULL: RMS norm, with a mean of 0. */
 void ref_norm(const double *x, const double *gamma, const double *beta, double eps, double *y, double *mean, double *rstd, int64_t n);
 /* One head at one position. */
-void ref_rope(double *x, int64_t position, double base, int sign, int64_t n);
+/* The wavelengths of n / 2 pairs, as Llama 3.1's rope_type "llama3" has them; factor 0: not scaled; original 0: all by the factor. */
+void ref_rope_waves(double base, double factor, double low, double high, double original, double *waves, int64_t n);
+void ref_rope(double *x, int64_t position, const double *waves, int sign, int64_t n);
 
 /* Attention, shapes as in mbk_attention. `backward` adds to zeros; `out` is what forward gave, perhaps rounded. */
 struct ref_attention {

@@ -17,10 +17,26 @@ void ref_norm(const double *x, const double *gamma, const double *beta, double e
         y[i] = (x[i] - m) * *rstd * gamma[i] + (beta ? beta[i] : 0);
 }
 
-void ref_rope(double *x, int64_t position, double base, int sign, int64_t n)
+void ref_rope_waves(double base, double factor, double low, double high, double original, double *waves, int64_t n)
+{
+    const double circle = 2 * acos(-1.0);
+    for (int64_t i = 0; i < n / 2; i++) {
+        double wave = waves[i] = circle * pow(base, 2 * (double)i / (double)n);
+        if (factor <= 0)
+            continue;
+        if (original <= 0 || wave > original / low) {
+            waves[i] = wave * factor;
+        } else if (wave >= original / high) {
+            double smooth = (original / wave - low) / (high - low);
+            waves[i] = circle / ((1 - smooth) * (circle / wave) / factor + smooth * (circle / wave));
+        }
+    }
+}
+
+void ref_rope(double *x, int64_t position, const double *waves, int sign, int64_t n)
 {
     for (int64_t i = 0; i < n / 2; i++) {
-        double angle = (double)position * pow(base, -2 * (double)i / (double)n), a = x[i], b = x[i + n / 2];
+        double angle = (double)position * 2 * acos(-1.0) / waves[i], a = x[i], b = x[i + n / 2];
         x[i] = a * cos(angle) - sign * b * sin(angle);
         x[i + n / 2] = b * cos(angle) + sign * a * sin(angle);
     }

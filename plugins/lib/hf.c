@@ -27,7 +27,11 @@ static const struct {
                {"gpt2", "GPT2LMHeadModel", MBL_NEXT_TOKEN},
                {"gpt2", "GPT2Model", MBL_NEXT_TOKEN},
                {"llama", "LlamaForCausalLM", MBL_NEXT_TOKEN},
-               {"llama", "LlamaModel", MBL_NEXT_TOKEN}};
+               {"llama", "LlamaModel", MBL_NEXT_TOKEN},
+               {"mistral", "MistralForCausalLM", MBL_NEXT_TOKEN},
+               {"mistral", "MistralModel", MBL_NEXT_TOKEN},
+               {"qwen2", "Qwen2ForCausalLM", MBL_NEXT_TOKEN},
+               {"qwen2", "Qwen2Model", MBL_NEXT_TOKEN}};
 #define CLASS_COUNT (sizeof classes / sizeof *classes)
 
 static const char *class_of(const struct mbl_architecture *a, enum mbl_problem problem) {
@@ -224,7 +228,7 @@ int mbl_model_load_for(struct mbk *k, const char *folder, enum mbl_problem probl
     const char *type = mbl_json_get_string(config, "model_type");
     const struct mbl_architecture *architecture = type ? mbl_architecture_find(type) : NULL;
     if (!architecture || architecture->takes != MBL_TAKES_TOKENS) {
-        mbl_error_set(e, "%s: model_type%s%.60s is no model of tokens that this version knows (bert, distilbert, roberta, gpt2, llama)", path, type ? " " : "",
+        mbl_error_set(e, "%s: model_type%s%.60s is no model of tokens that this version knows (bert, distilbert, roberta, gpt2, llama, mistral, qwen2)", path, type ? " " : "",
                       type ? type : " (missing)");
         goto done;
     }

@@ -103,7 +103,7 @@ static bool ends(const char *name, const char *with) {
 
 static const char *without_prefix(const struct mbl_model *m, const char *name) {
     static const char *const prefixes[][2] = {{"bert", "bert."}, {"distilbert", "distilbert."}, {"roberta", "roberta."},
-                                              {"gpt2", "transformer."}, {"llama", "model."}};
+                                              {"gpt2", "transformer."}, {"llama", "model."}, {"mistral", "model."}, {"qwen2", "model."}};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (!strcmp(prefixes[i][0], m->architecture->kind) && starts(name, prefixes[i][1])) return name + strlen(prefixes[i][1]);
     return name;

@@ -11,7 +11,7 @@
 
 static const struct mbl_architecture *const architectures[] = {&mbl_mlp,  &mbl_cnn,   &mbl_bert,
                                                             &mbl_distilbert, &mbl_roberta,
-                                                            &mbl_gpt2, &mbl_llama, &mbl_matrix_factorization,
+                                                            &mbl_gpt2, &mbl_llama, &mbl_mistral, &mbl_qwen2, &mbl_matrix_factorization,
                                                             &mbl_two_towers};
 #define ARCHITECTURE_COUNT (sizeof architectures / sizeof *architectures)
 

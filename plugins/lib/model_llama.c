@@ -1,12 +1,33 @@
 /* model_llama.c: the decoder of Touvron et al. 2023: RMS norms, rotary positions, a gated SiLU, heads that share keys in groups.
  *
- * Names, shapes and sizes are those of Hugging Face's LlamaForCausalLM.
+ * Names, shapes and sizes are those of Hugging Face's LlamaForCausalLM, and of Mistral's and Qwen2's, which are the same but for biases and a
+ * window of keys. Rows are no longer than the window, within which it makes no difference.
  */
 #include "hf.h"
 #include "model_architectures.h"
 #include "transformer.h"
 
+#include <math.h>
 #include <string.h>
+
+/* In what its relatives differ. */
+struct habits {
+    const struct mbl_architecture *architecture;
+    bool qkv_bias;               /* queries, keys and values have biases, whatever attention_bias says */
+    bool says_bias;              /* attention_bias and mlp_bias are heeded */
+    const char *window;          /* config.json: how many keys a query sees; NULL: all */
+    const char *window_switch;   /* and whether it does; NULL: where there is a window */
+    int64_t usual_window;
+};
+static const struct habits habits[] = {{&mbl_llama, false, true, NULL, NULL, 0},
+                                       {&mbl_mistral, false, false, "sliding_window", NULL, 4096},
+                                       {&mbl_qwen2, true, false, "sliding_window", "use_sliding_window", 4096}};
+
+static const struct habits *habits_of(const struct mbl_model *m) {
+    const struct habits *h = habits;
+    while (h->architecture != m->architecture) h++;
+    return h;
+}
 
 struct layer {
     struct mbl_norm norm1, norm2;
@@ -36,22 +57,57 @@ struct llama {
 
 /* -- config and parameters */
 
+/* A number of a table that scales rotary positions. */
+static int read_scale(const struct mbl_json *t, const char *table, const char *key, double least, float *out, struct mbl_error *e) {
+    const struct mbl_json *v = mbl_json_get(t, key);
+    double d = v ? mbl_json_number(v) : NAN;
+    *out = (float)d;
+    if (d >= least && d <= 1e9) return 0;
+    return mbl_error_set(e, "%s.%s: a number of at least %g expected%s", table, key, least, v ? "" : "; it is missing");
+}
+
+/* One table of what is said of rotary positions. "dynamic" changes the base for rows that are longer than max_position_embeddings, which
+ * none is here. */
+static int read_scaling(const struct mbl_json *t, const char *table, struct mbk_rotary *r, struct mbl_error *e) {
+    const char *type = mbl_json_get_string(t, "rope_type");
+    const struct mbl_json *part = mbl_json_get(t, "partial_rotary_factor");
+    if (!type) type = mbl_json_get_string(t, "type");
+    if (part && mbl_json_number(part) != 1) return mbl_error_set(e, "%s.partial_rotary_factor: 1 is all that this version knows", table);
+    if (!type || !strcmp(type, "default") || !strcmp(type, "dynamic")) return 0;
+    if (!strcmp(type, "linear")) return read_scale(t, table, "factor", 1, &r->factor, e);
+    if (strcmp(type, "llama3"))
+        return mbl_error_set(e, "%s: the type \"%.60s\" is none that this version knows (default, linear, dynamic, llama3)", table, type);
+    if (read_scale(t, table, "factor", 1, &r->factor, e) || read_scale(t, table, "low_freq_factor", 1e-6, &r->low, e) ||
+        read_scale(t, table, "high_freq_factor", 1e-6, &r->high, e) ||
+        read_scale(t, table, "original_max_position_embeddings", 1, &r->original, e))
+        return -1;
+    return r->high > r->low ? 0 : mbl_error_set(e, "%s: high_freq_factor must be above low_freq_factor", table);
+}
+
 /* Up to transformers 4 rope_theta and rope_scaling, from 5 on rope_parameters { rope_theta, rope_type }. */
-static int read_rope(struct mbl_model *m, double *base, struct mbl_error *e) {
+static int read_rope(struct mbl_model *m, struct mbk_rotary *out, struct mbl_error *e) {
     static const char *const tables[] = {"rope_parameters", "rope_scaling"};
     const struct mbl_json *theta = mbl_json_get(m->config, "rope_theta");
     for (int i = 0; i < 2; i++) {
         const struct mbl_json *t = mbl_json_get(m->config, tables[i]);
         if (!t || t->type == MBL_JSON_NULL) continue;
         if (t->type != MBL_JSON_TABLE) return mbl_error_set(e, "%s: a table expected, found %s", tables[i], mbl_json_type_name(t->type));
-        const char *type = mbl_json_get_string(t, "rope_type");
-        if (!type) type = mbl_json_get_string(t, "type");
-        if (type && strcmp(type, "default"))
-            return mbl_error_set(e, "%s: the type \"%.60s\" is none that this version knows (default)", tables[i], type);
+        if (read_scaling(t, tables[i], out, e)) return -1;
         if (mbl_json_get(t, "rope_theta")) theta = mbl_json_get(t, "rope_theta");
     }
-    *base = theta ? mbl_json_number(theta) : 10000;
-    return *base > 1 && *base < 1e30 ? 0 : mbl_error_set(e, "rope_theta: a number above 1 expected");
+    double base = theta ? mbl_json_number(theta) : 10000;
+    out->base = (float)base;
+    return base > 1 && base < 1e30 ? 0 : mbl_error_set(e, "rope_theta: a number above 1 expected");
+}
+
+/* Rows are cut to the window. */
+static int read_window(struct mbl_model *m, const struct habits *h, struct mbl_error *e) {
+    if (!h->window || (h->window_switch && !mbl_config_bool(m, h->window_switch, false))) return 0;
+    const struct mbl_json *v = mbl_json_get(m->config, h->window);
+    double window = v && v->type != MBL_JSON_NULL ? mbl_json_number(v) : v ? (double)m->longest : (double)h->usual_window;
+    if (!(window >= 1)) return mbl_error_set(e, "%s: a number of at least 1 expected", h->window);
+    if (window < (double)m->longest) m->longest = (int64_t)window;
+    return 0;
 }
 
 static int read_config(struct mbl_model *m, struct llama *s, double *eps, double *deviation, struct mbl_error *e) {
@@ -65,7 +121,7 @@ static int read_config(struct mbl_model *m, struct llama *s, double *eps, double
         mbl_config_float(m, c, "attention_dropout", 0, 0.95, 0, &s->heads.dropout, e) ||
         mbl_config_float(m, c, "rms_norm_eps", 0, 1, 1e-6, eps, e) ||
         mbl_config_float(m, c, "initializer_range", 0, 10, 0.02, deviation, e) || mbl_config_act(m, "hidden_act", "silu", &s->f, e) ||
-        read_rope(m, &s->heads.rope_base, e))
+        read_rope(m, &s->heads.rotary, e) || read_window(m, habits_of(m), e))
         return -1;
     s->heads.groups = s->heads.heads;
     s->heads.size = s->width / s->heads.heads;
@@ -85,11 +141,13 @@ static int read_config(struct mbl_model *m, struct llama *s, double *eps, double
 static void declare_layer(struct mbl_model *m, struct llama *s, struct layer *l, const char *name, double eps, float deviation) {
     struct mbl_arena *a = &m->arena;
     const int64_t C = s->width, Q = s->heads.heads * s->heads.size, K = s->heads.groups * s->heads.size;
-    const bool attention_bias = mbl_config_bool(m, "attention_bias", false), mlp_bias = mbl_config_bool(m, "mlp_bias", false);
+    const struct habits *h = habits_of(m);
+    const bool attention_bias = h->says_bias && mbl_config_bool(m, "attention_bias", false), qkv_bias = h->qkv_bias || attention_bias;
+    const bool mlp_bias = h->says_bias && mbl_config_bool(m, "mlp_bias", false);
     l->norm1 = mbl_norm_declare(m, mbl_arena_printf(a, "%s.input_layernorm", name), C, false, eps);
-    l->attention.query = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.q_proj", name), C, Q, attention_bias, deviation);
-    l->attention.key = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.k_proj", name), C, K, attention_bias, deviation);
-    l->attention.value = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.v_proj", name), C, K, attention_bias, deviation);
+    l->attention.query = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.q_proj", name), C, Q, qkv_bias, deviation);
+    l->attention.key = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.k_proj", name), C, K, qkv_bias, deviation);
+    l->attention.value = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.v_proj", name), C, K, qkv_bias, deviation);
     l->join = mbl_linear_declare(m, mbl_arena_printf(a, "%s.self_attn.o_proj", name), Q, C, attention_bias, deviation);
     l->norm2 = mbl_norm_declare(m, mbl_arena_printf(a, "%s.post_attention_layernorm", name), C, false, eps);
     l->gate = mbl_linear_declare(m, mbl_arena_printf(a, "%s.mlp.gate_proj", name), C, s->inner, mlp_bias, deviation);
@@ -102,7 +160,8 @@ static int configure(struct mbl_model *m, const struct mbl_json *config, struct 
     struct llama *s = mbl_arena_alloc(&m->arena, sizeof *s);
     double eps, initial;
     m->state = s;
-    if (m->problem != MBL_NEXT_TOKEN) return mbl_error_set(e, "a llama cannot learn the problem %s", mbl_problem_name(m->problem));
+    if (m->problem != MBL_NEXT_TOKEN) return mbl_error_set(e, "a %s cannot learn the problem %s", m->architecture->kind,
+                                                            mbl_problem_name(m->problem));
     if (read_config(m, s, &eps, &initial, e)) return -1;
     const float deviation = (float)initial;
     s->words = mbl_table_declare(m, "model.embed_tokens", m->vocabulary, s->width, deviation);
@@ -231,14 +290,10 @@ static const char *const fields[] = {"problem", "vocab_size", "hidden_size", "nu
                                      "attention_bias", "mlp_bias", "max_position_embeddings", "rms_norm_eps", "rope_theta",
                                      "initializer_range", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id", NULL};
 
-const struct mbl_architecture mbl_llama = {.kind = "llama",
-                                           .model_type = "llama",
-                                           .class_name = "Llama",
-                                           .takes = MBL_TAKES_TOKENS,
-                                           .usual = MBL_NEXT_TOKEN,
-                                           .fields = fields,
-                                           .configure = configure,
-                                           .reserve_tokens = reserve_tokens,
-                                           .forward = forward,
-                                           .backward = backward,
-                                           .release = release};
+#define DECODER(kind_, class_)                                                                                                            \
+    {.kind = kind_, .model_type = kind_, .class_name = class_, .takes = MBL_TAKES_TOKENS, .usual = MBL_NEXT_TOKEN, .fields = fields,      \
+     .configure = configure, .reserve_tokens = reserve_tokens, .forward = forward, .backward = backward, .release = release}
+
+const struct mbl_architecture mbl_llama = DECODER("llama", "Llama");
+const struct mbl_architecture mbl_mistral = DECODER("mistral", "Mistral");
+const struct mbl_architecture mbl_qwen2 = DECODER("qwen2", "Qwen2");

@@ -132,7 +132,7 @@ struct mbl_heads {
     int64_t heads, groups, size;
     bool causal;
     double dropout;
-    double rope_base;            /* of rotary positions; 0: none */
+    struct mbk_rotary rotary;    /* positions; base 0: none such */
 };
 struct mbl_attention {
     struct mbl_linear query, key, value;

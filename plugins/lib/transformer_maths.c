@@ -293,9 +293,9 @@ static void look(const struct mbl_maths *t, const struct mbl_heads *h, int site,
 
 /* In place; sign −1 is backward. */
 static void rotate(struct mbl_maths *t, const struct mbl_heads *h, int64_t heads, int sign, const struct mbk_tensor *x) {
-    if (t->failed || !(h->rope_base > 0)) return;
+    if (t->failed || !(h->rotary.base > 0)) return;
     struct mbk_tensor view = split(t, x, heads, h->size);
-    failed(t, "rotary positions", mbk_rope(t->m->k, &view, t->b->cache ? t->b->cache->used : 0, (float)h->rope_base, sign));
+    failed(t, "rotary positions", mbk_rope(t->m->k, &view, t->b->cache ? t->b->cache->used : 0, &h->rotary, sign));
 }
 
 void mbl_attend(struct mbl_maths *t, const struct mbl_heads *h, const struct mbl_attention *a, int64_t layer, int site,

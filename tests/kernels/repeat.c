@@ -92,7 +92,7 @@ static void run_once(struct run *r)
     CHECK_RUN(k, mbk_embedding_backward(k, &r->ids, &r->dy, &r->dtable));
     CHECK_RUN(k, mbk_attend(k, &a));
     CHECK_RUN(k, mbk_attend_backward(k, &a, &r->turned, &r->dq, &r->dkeys, &r->dvalues));
-    CHECK_RUN(k, mbk_rope(k, &r->turned, 5, 10000, 1));
+    CHECK_RUN(k, mbk_rope(k, &r->turned, 5, &(struct mbk_rotary){ .base = 10000 }, 1));
     CHECK_RUN(k, mbk_sample(k, &r->logits, 0.8f, 100, 0.9f, 7, 8, &r->drawn));
     CHECK_RUN(k, mbk_top_k(k, &r->logits, &r->best, &r->best_at));
     CHECK_RUN(k, mbk_bpr(k, &r->gamma, &r->beta, 1, &r->losses, &r->dp, &r->dn));

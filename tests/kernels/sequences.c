@@ -85,27 +85,34 @@ static void rope_body(const void *argument)
     const struct sequence_test *test = argument;
     static const int64_t shapes[][5] = { { 1, 1, 1, 2, 0 }, { 2, 5, 3, 6, 0 }, { 1, 3, 2, 64, 7 }, { 3, 17, 1, 34, 131071 },
                                          { 2, 0, 3, 4, 0 } };
+    static const struct mbk_rotary speeds[] = { { .base = 10000 }, { .base = 10000, .factor = 4 },
+                                                { .base = 500000, .factor = 8, .low = 1, .high = 4, .original = 256 } };
+    enum { SHAPES = sizeof shapes / sizeof shapes[0], ALL = SHAPES * 3 };
     struct mbk *k = kernels_open(test->backend, 3);
-    for (int s = 0; s < (int)(sizeof shapes / sizeof shapes[0]); s++) {
+    for (int c = 0; c < ALL; c++) {
+        int s = c % SHAPES;
+        const struct mbk_rotary *r = &speeds[c / SHAPES];
         int64_t batch = shapes[s][0], times = shapes[s][1], heads = shapes[s][2], n = shapes[s][3], start = shapes[s][4];
+        double *waves = kernels_zeros(n);
+        ref_rope_waves(r->base, r->factor, r->low, r->high, r->original, waves, n);
         int64_t count = batch * times * heads * n;
         double *x = kernels_random(count, -1, 1, 1), *turned = kernels_zeros(count), *size = constant(count, 2);
         struct mbk_tensor tx = kernels_put(k, test->type, SHAPE(batch, times, heads, n), x);
         for (int64_t i = 0; i < count; i++)
             turned[i] = x[i];
-        for (int64_t r = 0; r < batch * times * heads; r++)
-            ref_rope(turned + r * n, start + r / heads % times, 10000, 1, n);
-        CHECK_RUN(k, mbk_rope(k, &tx, start, 10000, 1));
+        for (int64_t row = 0; row < batch * times * heads; row++)
+            ref_rope(turned + row * n, start + row / heads % times, waves, 1, n);
+        CHECK_RUN(k, mbk_rope(k, &tx, start, r, 1));
         kernels_check(k, "turned", &tx, turned, size, 4);
         double *rounded = kernels_get(k, &tx);
-        for (int64_t r = 0; r < batch * times * heads; r++)
-            ref_rope(rounded + r * n, start + r / heads % times, 10000, -1, n);
-        CHECK_RUN(k, mbk_rope(k, &tx, start, 10000, -1));
+        for (int64_t row = 0; row < batch * times * heads; row++)
+            ref_rope(rounded + row * n, start + row / heads % times, waves, -1, n);
+        CHECK_RUN(k, mbk_rope(k, &tx, start, r, -1));
         kernels_check(k, "turned back", &tx, rounded, size, 4);
         kernels_drop(k, &tx);
-        double *host[] = { x, turned, size, rounded };
-        for (int i = 0; i < 4; i++)
-            free(host[i]);
+        double *host[] = { x, turned, size, rounded, waves };
+        for (int h = 0; h < 5; h++)
+            free(host[h]);
     }
     kernels_close(k);
 }

@@ -5,7 +5,7 @@ source "$(dirname "$0")/../engine/lib.sh"
 
 python=${MB_PYTHON:-python3}
 kinds="bert-classes bert-value bert-tokens bert-masked bert-embedding distilbert-classes distilbert-tokens distilbert-masked distilbert-embedding"
-kinds+=" roberta-value roberta-tokens roberta-masked roberta-embedding gpt2 llama llama-tied"
+kinds+=" roberta-value roberta-tokens roberta-masked roberta-embedding gpt2 llama llama-tied llama-linear llama-dynamic llama-llama3 mistral qwen2"
 
 need_transformers() {
     "$python" -c 'import torch, transformers, safetensors' 2>/dev/null || skip "$python has no transformers"

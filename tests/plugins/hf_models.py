@@ -21,6 +21,7 @@ DISTILBERT = dict(vocab_size=VOCABULARY, dim=16, n_layers=1, n_heads=4, hidden_d
 ROBERTA = {**BERT, "num_hidden_layers": 1, "type_vocab_size": 1, "pad_token_id": 1}
 GPT2 = dict(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=4, n_positions=16, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
             bos_token_id=0, eos_token_id=0)
+HEADS = dict(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
 LLAMA = dict(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, max_position_embeddings=16)
 KINDS = {
     "bert-classes": lambda: tf.BertForSequenceClassification(tf.BertConfig(**BERT, num_labels=3)),
@@ -41,6 +42,14 @@ KINDS = {
                                                         rope_theta=5000.0)),
     "llama-tied": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**LLAMA, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
                                                              head_dim=6, tie_word_embeddings=True, attention_bias=True, mlp_bias=True)),
+    "llama-linear": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**LLAMA, **HEADS, rope_parameters=dict(
+        rope_type="linear", rope_theta=10000.0, factor=4.0))),
+    "llama-dynamic": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**LLAMA, **HEADS, rope_parameters=dict(
+        rope_type="dynamic", rope_theta=10000.0, factor=4.0))),
+    "llama-llama3": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**LLAMA, **HEADS, rope_parameters=dict(  # pairs of each sort
+        rope_type="llama3", rope_theta=100.0, factor=8.0, low_freq_factor=0.2, high_freq_factor=1.0, original_max_position_embeddings=8))),
+    "mistral": lambda: tf.MistralForCausalLM(tf.MistralConfig(**LLAMA, **HEADS)),
+    "qwen2": lambda: tf.Qwen2ForCausalLM(tf.Qwen2Config(**LLAMA, **HEADS, tie_word_embeddings=True)),
 }
 
 

@@ -98,13 +98,65 @@ static void check_logits(struct mbl_model *m, struct record *r, const char *name
 
 static const char *const all[] = {"bert-classes", "bert-value", "bert-tokens", "bert-masked", "bert-embedding", "distilbert-classes",
                                   "distilbert-tokens", "distilbert-masked", "distilbert-embedding", "roberta-value", "roberta-tokens",
-                                  "roberta-masked", "roberta-embedding", "gpt2", "llama", "llama-tied"};
+                                  "roberta-masked", "roberta-embedding", "gpt2", "llama", "llama-tied", "llama-linear",
+                                  "llama-llama3", "mistral", "qwen2"};
 enum { ALL = sizeof all / sizeof *all };
 
 TEST("logits are those that transformers gives, for each kind of model and head")
 {
     struct mbk *k = open_cpu();
     for (int i = 0; i < ALL; i++) check_logits(load(k, data(all[i])), read_record(all[i]), all[i]);
+}
+
+/* -- configs */
+
+/* A recorded model's config with `changes` (JSON) in place of what it says. */
+static struct mbl_model *changed(const char *name, const char *changes) {
+    struct mbl_json *config, *more;
+    struct mbl_model *m;
+    if (mbl_json_read(data(mbl_arena_printf(&arena, "%s/config.json", name)), &arena, &config, &error) ||
+        mbl_json_parse(changes, strlen(changes), "changes", &arena, &more, &error))
+        FAIL("%s", error.text);
+    for (size_t i = 0; i < more->count; i++) mbl_json_set(&arena, config, more->keys[i], more->items[i]);
+    return mbl_model_create(open_cpu(), config, &m, &error) ? NULL : kept(m);
+}
+
+TEST("rotary positions that are scaled in ways that are not known, or by halves, are refused by name")
+{
+    static const char *const rows[][2] = {
+        {"{\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4}}",
+         "rope_parameters: the type \"yarn\" is none that this version knows (default, linear, dynamic, llama3)"},
+        {"{\"rope_parameters\": null, \"rope_scaling\": {\"type\": \"longrope\"}}", "rope_scaling: the type \"longrope\" is none"},
+        {"{\"rope_parameters\": {\"rope_type\": \"linear\"}}", "rope_parameters.factor: a number of at least 1 expected; it is missing"},
+        {"{\"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 0.5}}", "rope_parameters.factor: a number of at least 1 expected"},
+        {"{\"rope_parameters\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1}}",
+         "rope_parameters.high_freq_factor: a number of at least 1e-06 expected; it is missing"},
+        {"{\"rope_parameters\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1, "
+         "\"original_max_position_embeddings\": 8}}", "high_freq_factor must be above low_freq_factor"},
+        {"{\"rope_parameters\": {\"partial_rotary_factor\": 0.5}}", "partial_rotary_factor: 1 is all that this version knows"},
+        {"{\"rope_parameters\": {\"rope_theta\": 0}}", "rope_theta: a number above 1 expected"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        CHECKF(!changed("llama", rows[i][0]), "%s is taken", rows[i][0]);
+        CHECK_CONTAINS(error.text, rows[i][1]);
+    }
+}
+
+TEST("rows are no longer than a window of keys, where there is one, and than the positions behind the pad token")
+{
+    static const struct {
+        const char *name, *changes;
+        int64_t longest;
+    } rows[] = {{"mistral", "{}", 16}, {"mistral", "{\"sliding_window\": 8}", 8}, {"mistral", "{\"sliding_window\": null}", 16},
+                {"qwen2", "{\"sliding_window\": 8}", 16}, {"qwen2", "{\"sliding_window\": 8, \"use_sliding_window\": true}", 8},
+                {"llama", "{\"sliding_window\": 8}", 16}, {"roberta-tokens", "{}", 14}, {"roberta-tokens", "{\"pad_token_id\": 0}", 15}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct mbl_model *m = changed(rows[i].name, rows[i].changes);
+        CHECKF(m != NULL, "%s", error.text);
+        CHECK_EQ(m->longest, rows[i].longest);
+    }
+    CHECK(!changed("roberta-tokens", "{\"pad_token_id\": 20}"));
+    CHECK_CONTAINS(error.text, "max_position_embeddings: more than 21 expected");
 }
 
 /* -- training */
