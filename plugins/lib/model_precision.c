@@ -18,7 +18,7 @@ static struct mbk_tensor narrow_of(const struct mbl_parameter *p) {
 
 static int check(const struct mbl_model *m, struct mbl_error *e) {
     if (m->architecture->takes != MBL_TAKES_TOKENS)
-        return mbl_error_set(e, "precision: bfloat16 is for models of tokens (bert, gpt2, llama); %s computes in float32",
+        return mbl_error_set(e, "precision: bfloat16 is for models of tokens; %s computes in float32",
                              m->architecture->kind);
     if (m->quantized) return mbl_error_set(e, "precision: bfloat16 is for models with weights of floats, and this one is quantized");
     return 0;

@@ -52,7 +52,7 @@ test_other_models_of_random_weights_learn_as_they_do_in_pytorch_in_float32_and_b
     [[ $(grep -c '^ok 20 steps' log) == 3 ]] || fail "not all tests of 20 steps ran"
 }
 
-test_what_we_save_gives_transformers_the_same_logits() {
+test_what_we_save_gives_transformers_the_same_logits_and_in_bfloat16_the_same_weights_rounded() {
     [[ -z $MB_SANITIZERS ]] || skip "built with sanitizers"
     random_models
     write save.c <<'C'
@@ -62,8 +62,11 @@ int main(int argc, char **argv) {
     struct mbk *k;
     struct mbl_model *m;
     struct mbl_error e;
-    if (argc != 3 || mbl_model_load_on("cpu", 1, argv[1], &k, &m, &e) || mbl_model_save(m, argv[2], &e))
-        return fprintf(stderr, "%s\n", e.text), 1;
+    if (argc != 4 || mbl_model_load_on("cpu", 1, argv[1], &k, &m, &e)) return fprintf(stderr, "%s\n", e.text), 1;
+    for (int i = 2; i < 4; i++) {
+        if (i == 3) m->saved = MBK_BF16;
+        if (mbl_model_save(m, argv[i], &e)) return fprintf(stderr, "%s\n", e.text), 1;
+    }
     mbl_model_free(m);
     mbk_close(k);
     return 0;
@@ -72,7 +75,7 @@ C
     $MB_CC -std=c11 -I"$MB_SOURCE/plugins" -I"$MB_SOURCE/include" -o save save.c -L"$MB_BUILD/lib" -lmbplugin -lmbkernels \
         -Wl,-rpath,"$MB_BUILD/lib" -Wl,-rpath-link,"$MB_BUILD/lib" || fail "save.c cannot be built"
     local k
-    for k in $kinds; do ./save "models/$k" "saved/$k" || fail "$k"; done
+    for k in $kinds; do ./save "models/$k" "saved/$k" "narrow/$k" || fail "$k"; done
     "$python" - "$MB_SOURCE/tests/plugins" $kinds <<'PY' >log 2>&1 || fail "$(tail -n 1 log)"
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -87,6 +90,9 @@ for kind in sys.argv[2:]:
     with torch.no_grad():
         a, b = (hf_models.answers(m.eval(), kind, ids, types, mask) for m in (model, before))
     assert torch.equal(a, b), (kind, (a - b).abs().max())
+    narrow, wide = cls.from_pretrained("narrow/" + kind, dtype="auto"), model.state_dict()
+    assert narrow.dtype == torch.bfloat16, (kind, narrow.dtype)
+    for name, value in narrow.state_dict().items(): assert torch.equal(value, wide[name].to(value.dtype)), (kind, name)
 PY
 }
 
