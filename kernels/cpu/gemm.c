@@ -224,8 +224,9 @@ static void do_few(void *context, int64_t first, int64_t end, int worker)
         for (int64_t j = 0; !one && j < columns; j += CPU_DOTS_MOST) {
             struct cpu_dots d = { .k = g->k, .a_row = g->k, .b_row = g->ldb, .ldc = FEW_COLUMNS, .alpha = g->alpha };
             d.columns = (int)least(CPU_DOTS_MOST, columns - j);
-            d.b = (const float *)(const void *)w->b + (column + j) * g->ldb;
-            if (g->b_type != MBK_F32) {
+            if (g->b_type == MBK_F32) {
+                d.b = (const float *)(const void *)w->b + (column + j) * g->ldb;
+            } else {
                 for (int i = 0; i < d.columns; i++)
                     b_as_floats(w, (column + j + i) * g->ldb, g->k, b_own + i * g->k);
                 d.b = b_own;
