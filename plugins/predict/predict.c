@@ -5,7 +5,6 @@
  * (lines.c), anything else as safetensors.
  */
 #include "predict.h"
-
 #include "lib/precision.h"
 
 #include <stdlib.h>
