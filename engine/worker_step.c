@@ -252,8 +252,12 @@ _Noreturn void step_main(const struct step_start *s) {
     step_begin(s);
     step_receive(socket, &r, &a);
     environ = step_environment(s, &r, &a);
-    if (step_limit_memory(&r, &e) || enter_sandbox(s, &r, &a, &e) || step_arrange_descriptors(s, &r, &socket, NULL, &e))
-        _exit(step_report_failure(socket, e.text));
+    int status = step_limit_memory(&r, &e);
+    /* The template's descriptors of the system's folders are needed until it is confined, /dev/null can't be opened afterwards where there are none. */
+    if (!status && r.self_contained) status = step_arrange_descriptors(s, &r, &socket, NULL, &e);
+    if (!status) status = enter_sandbox(s, &r, &a, &e);
+    if (!status && !r.self_contained) status = step_arrange_descriptors(s, &r, &socket, NULL, &e);
+    if (status) _exit(step_report_failure(socket, e.text));
     host_run_step(s->plugin, &r, socket, NULL); /* unblocks signals once the handler is set */
     _exit(0); /* no destructors, no leak checks: what a plugin leaves behind goes with its process */
 }

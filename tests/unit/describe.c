@@ -109,6 +109,7 @@ static const struct wrong {
     {"a step without run", HEAD "static const struct mb_step steps[] = {{.name = \"s\"}, {0}};\n" PLUGIN, "`run` is NULL"},
     {"twin steps", HEAD "static const struct mb_step steps[] = {{.name = \"s\", .run = run}, {.name = \"s\", .run = run}, {0}};\n" PLUGIN, "\"s\" is declared twice"},
     {"unknown flags", HEAD "static const struct mb_step steps[] = {{.name = \"s\", .run = run, .flags = 1u << 30}, {0}};\n" PLUGIN, "flags that this mbuild doesn't know: 0x40000000"},
+    {"a self-contained step with a network", HEAD "static const struct mb_step steps[] = {{.name = \"s\", .run = run, .flags = MB_SELF_CONTAINED | MB_NETWORK}, {0}};\n" PLUGIN, "MB_SELF_CONTAINED doesn't go with MB_NETWORK"},
     {"a role that is neither input nor output", HEAD STEPS("", "{.name = \"a\"},") PLUGIN, "just one of MB_INPUT and MB_OUTPUT"},
     {"a role that is both", HEAD STEPS("", "{.name = \"a\", .flags = MB_INPUT | MB_OUTPUT},") PLUGIN, "just one of MB_INPUT and MB_OUTPUT"},
     {"twin roles", HEAD STEPS("", IN_OUT IN_OUT) PLUGIN, "role \"in\" is declared twice"},
