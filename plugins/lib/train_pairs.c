@@ -38,8 +38,8 @@ static int mean_loss(struct mbl_trainer *t, struct mbl_feed *f, double *out, str
 int mbl_trainer_validate_pairs(struct mbl_trainer *t, struct mbl_feed *f, struct mbl_epoch *out, struct mbl_error *e) {
     static const int64_t at[] = {JUDGED_AT};
     struct mbl_ranking r = {.at = at, .at_count = 1, .most_users = JUDGED_USERS};
-    if (mean_loss(t, f, &out->loss, e) || mbl_rank_part(t->model, &f->pairs.x, &r, e)) return -1;
-    out->score = r.figures[0].ndcg;
+    int status = mean_loss(t, f, &out->loss, e) || mbl_rank_part(t->model, &f->pairs.x, &r, e) ? -1 : 0;
+    if (!status) out->score = r.figures[0].ndcg;
     mbl_ranking_free(&r);
-    return 0;
+    return status;
 }
