@@ -71,7 +71,7 @@ test_its_inputs_are_read_be_they_files_or_folders() {
     mkdir folder
     echo deep >folder/file
     echo flat >file
-    lean_plugin 'char a[8] = "", b[8] = ""; int x = open("file", O_RDONLY), y = open("folder/file", O_RDONLY);
+    lean_plugin 'char a[16] = "", b[8] = ""; int x = open("file", O_RDONLY), y = open("folder/file", O_RDONLY);
         if (read(x, a, 4) != 4 || read(y, b, 4) != 4) return h->fail(r, "%s", strerror(errno)); strcat(a, b); return put(out, a);'
     sed -i 's/outputs = /inputs = { ["in"] = { "file", "folder" } }, outputs = /' mbuild.lua
     build
