@@ -101,8 +101,11 @@ LUA
 
 test_without_tokens_makes_number_of_jobs_holds() {
     four
-    MAKEFLAGS=" -j2" build --sandbox=off
-    expect_same "$(most_at_once)" 2
+    MAKEFLAGS=" -j1" build --sandbox=off
+    expect_same "$(most_at_once)" 1
+    rm -rf build .mbuild
+    MAKEFLAGS=" -j4" build --sandbox=off
+    expect_same "$(most_at_once)" 4
 }
 
 run_tests "$@"

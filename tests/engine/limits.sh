@@ -120,7 +120,7 @@ test_steps_of_one_warm_process_have_limits_of_their_own_as_wholes() {
     flags='MB_REENTRANT | MB_SLOW_START' step_with "for (int k = 0; k < 2; k++) if (!fork()) _exit(take((size_t)h->param_int(r, \"n\"))); for (int s, k = 0; k < 2; k++) if (wait(&s) < 0 || s) return h->fail(r, \"a child ended with %d\", s);"
     cat >>mbuild.lua <<'LUA'
 local function s(i, n, mem) return step("s" .. i) { plugin = p, params = { n = n }, outputs = { out = "build/s" .. i }, resources = { mem = mem } } end
-s(1, 10) s(2, 60, "100M") s(3, 61, "400M") s(4, 62)
+s(1, 10, "100M") s(2, 60, "100M") s(3, 61, "400M") s(4, 62)
 LUA
     try -k -j1 s1 s3 s4
     expect_status 0
