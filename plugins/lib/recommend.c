@@ -132,8 +132,9 @@ int mbl_towers_reserve(struct mbl_model *m, int64_t rows, bool training, struct 
 
 /* -- forward */
 
+/* Data may be NULL, for what isn't wanted. */
 static struct mbk_tensor flat(const struct mbk_tensor *t, int64_t first, int64_t count) {
-    return mbk_tensor1((float *)t->data + first, MBK_F32, count);
+    return mbk_tensor1(t->data ? (float *)t->data + first : NULL, MBK_F32, count);
 }
 
 static struct mbk_tensor column(const struct mbk_tensor *t, int64_t first, int64_t count) {
@@ -264,7 +265,7 @@ static int bpr_loss(struct mbl_model *m, const struct mbk_tensor *scores, int64_
     for (int64_t j = 1; j <= n; j++) {
         bool first = j == 1;
         other = flat(scores, j * rows, rows);
-        struct mbk_tensor dother = flat(d, d->data ? j * rows : 0, rows);
+        struct mbk_tensor dother = flat(d, j * rows, rows);
         if (mbk_bpr(k, &taken, &other, scale / (float)n, first ? losses : &spare, d->data ? first ? &dtaken : &slope : NULL,
                     d->data ? &dother : NULL) ||
             (!first && mbk_axpy(k, 1, &spare, losses)) || (!first && d->data && mbk_axpy(k, 1, &slope, &dtaken)))
