@@ -225,8 +225,8 @@ int mbk_embedding(struct mbk *k, const struct mbk_tensor *table, const struct mb
 int mbk_embedding_backward(struct mbk *k, const struct mbk_tensor *ids, const struct mbk_tensor *dy,
                            const struct mbk_tensor *dtable /* added to; same bits every time */);
 /* How fast rotary positions turn: at pair i of D/2 by base^(−2i/D) a position. With a factor (0: none) all turn so much slower (linear
- * interpolation); with `original` too, as in Llama 3, those alone that turn fewer than `low` times in so many positions, those that turn more than
- * `high` times not, and the ones between them as far as they lie between. */
+ * interpolation); with `original` too, as in Llama 3, those alone that turn fewer than `low` times in so many positions, those that turn
+ * more than `high` times not, and the ones between them as far as they lie between. */
 struct mbk_rotary {
     float base, factor;
     float low, high, original;

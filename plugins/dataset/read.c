@@ -84,8 +84,10 @@ static const struct format *find_format(const char *path, const struct options *
             return NULL;
         }
     }
-    while (i < FORMAT_COUNT - 1 && (guess ? !formats[i].begins || !formats[i].begins(begin, have) : strcmp(formats[i].name, o->format) != 0))
-        i++;
+    for (; i < FORMAT_COUNT - 1; i++) {
+        const struct format *f = &formats[i];
+        if (guess ? f->begins && f->begins(begin, have) : !strcmp(f->name, o->format)) break;
+    }
     return &formats[i];
 }
 
@@ -143,7 +145,8 @@ int read_uses(const struct options *o, const char *const *names, size_t count, c
               struct mbl_error *e) {
     if (check_list("features", &o->features, names, count, source, e) || check_list("ignore", &o->ignore, names, count, source, e) ||
         check_list("text", &o->text, names, count, source, e) ||
-        (o->words && index_of(names, count, o->words) == count && no_column("words", o->words, names, count, source, e)) || check_list("category", &o->category, names, count, source, e))
+        (o->words && index_of(names, count, o->words) == count && no_column("words", o->words, names, count, source, e)) ||
+        check_list("category", &o->category, names, count, source, e))
         return -1;
     for (size_t i = 0; i < count; i++) {
         bool wanted = o->features.count ? names_have(&o->features, names[i]) : !names_have(&o->ignore, names[i]);

@@ -145,10 +145,11 @@ static int set_cell(struct line_records *l, const char *key, const struct mbl_js
     if (v->type != MBL_JSON_LIST) mbl_json_write(v, MBL_JSON_COMPACT, &l->values);
     for (size_t i = 0; v->type == MBL_JSON_LIST && i < v->count; i++) {
         const struct mbl_json *item = v->items[i];
-        if (item->type == MBL_JSON_NULL || item->type >= MBL_JSON_LIST || (item->type == MBL_JSON_STRING && memchr(item->string, 0, item->count)))
+        bool torn = item->type == MBL_JSON_STRING && memchr(item->string, 0, item->count);
+        if (item->type == MBL_JSON_NULL || item->type >= MBL_JSON_LIST || torn)
             return mbl_error_set(e, "%s:%lld: \"%.100s\": entry %zu is %s; strings and numbers are understood in a list", file,
                                  (long long)l->records.line, key, i + 1,
-                                 item->type == MBL_JSON_STRING ? "a string with a NUL" : mbl_json_type_name(item->type));
+                                 torn ? "a string with a NUL" : mbl_json_type_name(item->type));
         if (item->type == MBL_JSON_STRING) mbl_buf_add(&l->values, item->string, item->count);
         else mbl_json_write(item, MBL_JSON_COMPACT, &l->values);
         mbl_buf_addc(&l->values, 0);

@@ -292,8 +292,8 @@ static int decide_kind(struct loading *l, struct survey *s, const char *name, st
     size_t strays = s->seen - s->numbers;
     if (s->lists) return decide_lists(l, s, name, e);
     if (s->use == COLUMN_LABEL && l->words)
-        return mbl_error_set(e, "%s: the label %.100s is no list; where there are words (%.100s) it has a tag for each", l->r->paths[0], name,
-                             l->words);
+        return mbl_error_set(e, "%s: the label %.100s is no list; where there are words (%.100s) it has a tag for each", l->r->paths[0],
+                             name, l->words);
     if (s->use == COLUMN_LABEL) return decide_label(o, s, name, e);
     if (!strcmp(o->format, "text") || names_have(&o->text, name)) s->kind = MBL_TEXT;
     else if (s->use == COLUMN_GROUP || names_have(&o->category, name)) s->kind = MBL_CATEGORY;

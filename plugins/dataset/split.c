@@ -151,7 +151,8 @@ static void split_groups(const struct options *o, const struct column *column, c
 int split_rows(const struct table *t, const struct options *o, const struct rows *kept, struct rows parts[PART_COUNT],
                void (*note)(void *context, const char *text), void *context, struct mbl_error *e) {
     const struct column *label = table_label(t), *group = o->group ? table_find(t, o->group) : NULL;
-    if (o->stratify && (!label || label->kind != MBL_CATEGORY)) return mbl_error_set(e, "split.stratify needs a class for each row; there is none");
+    if (o->stratify && (!label || label->kind != MBL_CATEGORY))
+        return mbl_error_set(e, "split.stratify needs a class for each row; there is none");
     for (int p = 0; p < PART_COUNT; p++) {
         void *block;
         if (mbl_try_alloc(&block, kept->count, sizeof(size_t), "the split", e)) return -1;

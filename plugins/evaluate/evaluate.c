@@ -61,8 +61,8 @@ static int score_words(struct subject *s, struct mbl_error *e) {
     const struct mbl_tokens *t = &s->feed.tokens;
     struct mbl_tagset set;
     mbl_tagset_open(&s->model->schema, &s->arena, &set);
-    return mbl_score_tags(&set, &s->model->schema, t->rows, t->words.rows, t->tags, s->words.tags, s->words.judged, s->words.loss, &s->arena,
-                          &s->scores, e);
+    return mbl_score_tags(&set, &s->model->schema, t->rows, t->words.rows, t->tags, s->words.tags, s->words.judged, s->words.loss,
+                          &s->arena, &s->scores, e);
 }
 
 static int score(struct subject *s, struct mbl_error *e) {

@@ -228,8 +228,10 @@ int mbl_model_load_for(struct mbk *k, const char *folder, enum mbl_problem probl
     const char *type = mbl_json_get_string(config, "model_type");
     const struct mbl_architecture *architecture = type ? mbl_architecture_find(type) : NULL;
     if (!architecture || architecture->takes != MBL_TAKES_TOKENS) {
-        mbl_error_set(e, "%s: model_type%s%.60s is no model of tokens that this version knows (bert, distilbert, roberta, gpt2, llama, mistral, qwen2)", path, type ? " " : "",
-                      type ? type : " (missing)");
+        mbl_error_set(e,
+                      "%s: model_type%s%.60s is no model of tokens that this version knows (bert, distilbert, roberta, gpt2, llama, mistral, "
+                      "qwen2)",
+                      path, type ? " " : "", type ? type : " (missing)");
         goto done;
     }
     if (mbl_json_get(config, "quantization_config")) {

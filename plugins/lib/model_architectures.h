@@ -8,6 +8,7 @@
 #define MBL_MOST_LAYERS 256
 #define MBL_MOST_VALUES (INT64_C(1) << 33) /* parameters of a model */
 
-extern const struct mbl_architecture mbl_mlp, mbl_cnn, mbl_bert, mbl_distilbert, mbl_roberta, mbl_gpt2, mbl_llama, mbl_mistral, mbl_qwen2, mbl_matrix_factorization, mbl_two_towers;
+extern const struct mbl_architecture mbl_mlp, mbl_cnn, mbl_bert, mbl_distilbert, mbl_roberta, mbl_gpt2, mbl_llama, mbl_mistral, mbl_qwen2,
+    mbl_matrix_factorization, mbl_two_towers;
 
 #endif

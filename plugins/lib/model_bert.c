@@ -261,7 +261,7 @@ static void forward_head(struct mbl_maths *t, struct bert *s, const struct mbk_t
         return;
     case MBL_EMBEDDING: mbl_mean_rows(t, stream, &s->weights, &s->outputs); return;
     default:
-        if (s->layout->drops_before_pool) mbl_drop(t, s->head_dropout, site(s->layers, 0), stream); /* the first tokens alone are looked at */
+        if (s->layout->drops_before_pool) mbl_drop(t, s->head_dropout, site(s->layers, 0), stream); /* the first tokens alone count */
         mbl_linear(t, &s->pooler, &first, stride, s->layout->pooling, &s->pooled_before, &s->pooled);
         mbl_drop(t, s->head_dropout, SITE_HEAD, &s->pooled);
         mbl_linear(t, &s->classifier, &s->pooled, 0, MBK_NONE, NULL, &s->outputs);

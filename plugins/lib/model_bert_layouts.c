@@ -1,8 +1,8 @@
-/* model_bert_layouts.c: BERT (Devlin et al. 2019), DistilBERT (Sanh et al. 2019) and RoBERTa (Liu et al. 2019) as Hugging Face's classes have
- * them; see model_bert.h.
+/* model_bert_layouts.c: BERT (Devlin et al. 2019), DistilBERT (Sanh et al. 2019) and RoBERTa (Liu et al. 2019) as Hugging Face's classes
+ * have them; see model_bert.h.
  *
- * DistilBERT has no types and no pooler; rows are classified by a layer with ReLU. RoBERTa's positions begin behind the pad token's id, and its
- * heads are named apart.
+ * DistilBERT has no types and no pooler; rows are classified by a layer with ReLU. RoBERTa's positions begin behind the pad token's id, and
+ * its heads are named apart.
  */
 #include "model_bert.h"
 #include "model_architectures.h"

@@ -1,7 +1,7 @@
 /* model_llama.c: the decoder of Touvron et al. 2023: RMS norms, rotary positions, a gated SiLU, heads that share keys in groups.
  *
- * Names, shapes and sizes are those of Hugging Face's LlamaForCausalLM, and of Mistral's and Qwen2's, which are the same but for biases and a
- * window of keys. Rows are no longer than the window, within which it makes no difference.
+ * Names, shapes and sizes are those of Hugging Face's LlamaForCausalLM, and of Mistral's and Qwen2's, which are the same but for biases and
+ * a window of keys. Rows are no longer than the window, within which it makes no difference.
  */
 #include "hf.h"
 #include "model_architectures.h"

@@ -48,8 +48,8 @@ static int save_merges_txt(const struct mbl_tokenizer *t, const char *folder, st
     return failed;
 }
 
-/* Whether the second text of a pair has a type of its own, which transformers passes on to the model only if it is told so. Decoders that have such
- * frames take no types. */
+/* Whether the second text of a pair has a type of its own, which transformers passes on to the model only if it is told so. Decoders that
+ * have such frames take no types. */
 static bool has_types(const struct mbl_tokenizer *t) {
     bool found = false;
     for (size_t i = 0; i < t->frames[1].count; i++) found |= t->frames[1].parts[i].type > 0;

@@ -8,7 +8,8 @@
 
 #include "precision.h"
 
-static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "distilbert", "roberta", "gpt2", "llama", "mistral", "qwen2", "matrix_factorization", "two_towers", NULL};
+static const char *const mbl_model_kinds[] = {"mlp", "cnn", "bert", "distilbert", "roberta", "gpt2", "llama", "mistral", "qwen2",
+                                              "matrix_factorization", "two_towers", NULL};
 static const char *const mbl_pair_losses[] = {"mse", "bpr", "softmax", NULL};
 static const char *const mbl_activations[] = {"relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", NULL};
 static const char *const mbl_optimizers[] = {"sgd", "adam", "adamw", NULL};

@@ -1,5 +1,5 @@
-/* words.h: a part's words, for models that give each of them a class: those of a column of words, or, where there is only text, what a simple
- * rule makes of it. */
+/* words.h: a part's words, for models that give each of them a class: those of a column of words, or, where there is only text, what a
+ * simple rule makes of it. */
 #ifndef MBL_WORDS_H
 #define MBL_WORDS_H
 

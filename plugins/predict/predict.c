@@ -1,8 +1,8 @@
 /* predict.c: the step `predict`: a model's answers to a part of a dataset, or to rows of tokens given by their ids.
  *
  * What comes out is `outputs`, float32: logits of each class, values in the target's own unit, embeddings, or, of a model that answers to
- * each token, the logits [rows, time, …]. The output's name says how it is written: ….json as nested lists, ….jsonl as what the answers mean
- * (lines.c), anything else as safetensors.
+ * each token, the logits [rows, time, …]. The output's name says how it is written: ….json as nested lists, ….jsonl as what the answers
+ * mean (lines.c), anything else as safetensors.
  */
 #include "predict.h"
 #include "lib/precision.h"

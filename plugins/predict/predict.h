@@ -15,8 +15,8 @@ struct answers {
     int32_t *lengths;            /* [rows]: of rows of tokens */
 };
 
-/* The model's answers to a part, a line of JSON a row, into the file `to`: the likeliest class and its probability, the value, the embedding,
- * or each word's class and the entities that these make. Sets a->rows. */
+/* The model's answers to a part, a line of JSON a row, into the file `to`: the likeliest class and its probability, the value, the
+ * embedding, or each word's class and the entities that these make. Sets a->rows. */
 int predict_lines(struct answers *a, const char *data, int64_t batch, const char *to, struct mbl_error *e);
 
 /* What a recommender that ranks says to the users of the roles data and ids, written to `to`. Sets a->rows. */

@@ -22,6 +22,11 @@ static void use(struct table *t, const struct options *o) {
     if (!clean_rows(t, o, &cleaned, &e)) {
         for (size_t i = 0; i < t->column_count; i++)
             if (t->columns[i].kind == MBL_CATEGORY) table_settle_categories(&t->columns[i], t->rows, cleaned.rows.at, cleaned.rows.count);
+        struct column *label = table_label(t);
+        if (label && label->kind == MBL_WORDS) {
+            table_settle_tags(label, t->rows, cleaned.rows.at, cleaned.rows.count, NULL, 0);
+            tags_fit(t, o, &cleaned.rows, &e);
+        }
         expect_hold(t, NULL, &cleaned.rows, &e);
         if (!split_rows(t, o, &cleaned.rows, parts, hear, NULL, &e)) {
             size_t sum = 0;
@@ -35,7 +40,7 @@ static void use(struct table *t, const struct options *o) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const formats[] = {"auto", "csv", "jsonl", "text", "idx", "npy"};
+    static const char *const formats[] = {"auto", "csv", "jsonl", "text", "idx", "npy", "conll", "conllu"};
     static const char *na[] = {"NA"};
     if (!size) return 0;
     char path[64];
@@ -43,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct table t;
     struct mbl_error e;
     unsigned choice = data[0];
-    struct options o = {.format = formats[choice % 6], .header = "auto", .task = "auto", .scaling = "standard", .na = {na, 1},
+    struct options o = {.format = formats[choice % 8], .header = "auto", .task = "auto", .scaling = "standard", .scheme = choice & 32 ? "iob2" : "auto", .na = {na, 1},
                         .label_index = choice & 64 ? -1 : 0, .missing = choice & 8 ? POLICY_DROP : POLICY_MEAN,
                         .duplicates = choice & 16 ? POLICY_DROP : POLICY_KEEP, .split = true, .fractions = {0.5, 0.25, 0.25}, .stratify = choice >= 192};
     struct reading r = {.paths = paths, .path_count = 1, .options = &o};
