@@ -23,26 +23,30 @@ answers() {
 predict "p$rules" { model = "$1", ids = "models/${3:-$(basename "$1")}/rows.safetensors", to = "build/$2" }
 LUA
 }
-# same FOUND EXPECTED MOST: answers in safetensors differ by at most so much, padding aside.
+# same MOST FOUND EXPECTED …: each two answers in safetensors differ by at most so much, padding aside.
 compare='
 import sys
 from safetensors.numpy import load_file
-found, expected = load_file(sys.argv[1]), load_file(sys.argv[2])
-y, e = found["outputs"], expected["logits" if "logits" in expected else "outputs"]
-worst = 0
-if y.ndim == 3:
-    e = e.reshape(y.shape)
-    for r, n in enumerate(expected["lengths"]): worst = max(worst, abs(y[r, :n] - e[r, :n]).max())
-else: worst = abs(y - e).max()
-sys.exit(f"{sys.argv[1]}: an answer is {worst} away" if not worst <= float(sys.argv[3]) else 0)'
-same() { "$python" -c "$compare" "$1" "$2" "$3" || fail "$1 isn't what transformers says"; }
+for first, second in zip(sys.argv[2::2], sys.argv[3::2]):
+    found, expected = load_file(first), load_file(second)
+    y, e = found["outputs"], expected["logits" if "logits" in expected else "outputs"]
+    worst = 0
+    if y.ndim == 3:
+        e = e.reshape(y.shape)
+        for r, n in enumerate(expected["lengths"]): worst = max(worst, abs(y[r, :n] - e[r, :n]).max())
+    else: worst = abs(y - e).max()
+    if not worst <= float(sys.argv[1]): sys.exit(f"{first}: an answer is {worst} away")'
+same() { "$python" -c "$compare" "$@" || fail "an answer isn't what transformers says"; }
 
 test_models_of_random_weights_answer_as_transformers_does() {
     random_models
-    local k
-    for k in $kinds; do answers "models/$k" "$k.safetensors"; done
+    local k pairs=()
+    for k in $kinds; do
+        answers "models/$k" "$k.safetensors"
+        pairs+=("build/$k.safetensors" "models/$k/expected.safetensors")
+    done
     build
-    for k in $kinds; do same "build/$k.safetensors" "models/$k/expected.safetensors" 1e-4; done
+    same 1e-4 "${pairs[@]}"
 }
 
 # The tests of recorded models, on others: 20 steps in float32 against PyTorch, in bfloat16 against its autocast.
@@ -127,14 +131,15 @@ for kind in ("bert-masked", "distilbert-masked", "roberta-masked", "gpt2", "llam
         map.update({n: file for n in part})
     json.dump({"metadata": {}, "weight_map": map}, open(f"models/{kind}-shards/model.safetensors.index.json", "w"))
 PY
-    local k how
+    local k how pairs=()
     for k in $some; do
-        for how in bin strided old shards; do answers "models/$k-$how" "$k-$how.safetensors" "$k"; done
+        for how in bin strided old shards; do
+            answers "models/$k-$how" "$k-$how.safetensors" "$k"
+            pairs+=("build/$k-$how.safetensors" "models/$k/expected.safetensors")
+        done
     done
     build
-    for k in $some; do
-        for how in bin strided old shards; do same "build/$k-$how.safetensors" "models/$k/expected.safetensors" 1e-4; done
-    done
+    same 1e-4 "${pairs[@]}"
 }
 
 test_a_pytorch_file_that_asks_for_more_than_tensors_is_refused_by_name() {
