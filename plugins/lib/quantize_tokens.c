@@ -122,7 +122,8 @@ static int create(struct job *j, struct mbl_error *e) {
     struct mbl_arena *a = &j->report->arena;
     struct mbl_json *config = mbl_json_table(a), *modules = mbl_json_table(a);
     list_layers(j, modules);
-    if (!j->count) return mbl_error_set(e, "no layer of the model can be quantized so: %s", j->report->list_count ? j->report->list[0].why : "it has none");
+    if (!j->count)
+        return mbl_error_set(e, "no layer of the model can be quantized so: %s", j->report->list_count ? j->report->list[0].why : "it has none");
     for (size_t i = 0; i < j->from->config->count; i++) mbl_json_set(a, config, j->from->config->keys[i], j->from->config->items[i]);
     mbl_json_set(a, config, "quantization_config", describe(j, modules));
     if (mbl_model_create(j->from->k, config, &j->to, e) || mbl_model_allocate(j->to, e)) return -1;

@@ -206,10 +206,14 @@ static const struct mb_param params[] = {
      .help = "models of tokens: what the embedding becomes, and an output layer of its own; float: they stay float32"},
     {.name = "rounding", .type = MB_ENUM, .choices = ways, .deflt = "\"best\"",
      .help = "weights of 4 bits: nearest, search for the scale of least error, or gptq by data; best: gptq with data, else search"},
-    {.name = "samples", .type = MB_INT, .deflt = "128", .least = 1, .most = 1e6, .unit = "rows", .help = "rows of the data that gptq looks at, and that language models are compared on"},
-    {.name = "keep", .type = MB_LIST, .element = MB_STRING, .deflt = "[]", .help = "models of tokens: layers with one of these in their names stay float32"},
-    {.name = "range", .type = MB_ENUM, .choices = ranges, .deflt = "\"percentile\"", .help = "models of features: what an activation's scale covers"},
-    {.name = "percentile", .type = MB_FLOAT, .deflt = "99.9", .least = 50, .most = 100, .unit = "percent", .help = "of the activations' sizes"},
+    {.name = "samples", .type = MB_INT, .deflt = "128", .least = 1, .most = 1e6, .unit = "rows",
+     .help = "rows of the data that gptq looks at, and that language models are compared on"},
+    {.name = "keep", .type = MB_LIST, .element = MB_STRING, .deflt = "[]",
+     .help = "models of tokens: layers with one of these in their names stay float32"},
+    {.name = "range", .type = MB_ENUM, .choices = ranges, .deflt = "\"percentile\"",
+     .help = "models of features: what an activation's scale covers"},
+    {.name = "percentile", .type = MB_FLOAT, .deflt = "99.9", .least = 50, .most = 100, .unit = "percent",
+     .help = "of the activations' sizes"},
     {0}};
 
 static const struct mb_step steps[] = {
