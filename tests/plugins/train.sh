@@ -32,31 +32,30 @@ await_checkpoint() {
     fail "no checkpoint was taken"
 }
 
-# The youngest child of a process, by /proc alone: small systems have no pgrep.
-child_of() {
-    local stat line child=
+# The process of the step that mbuild ($pid) runs: below its spawner and its plugin's template, of which the step before has left another.
+# By /proc alone, in one pass: small systems have no pgrep. Numbers of processes begin anew at some time, so they tell no age.
+step_process() {
+    local stat line child p step=
+    local -A parent=()
     for stat in /proc/[0-9]*/stat; do
         { read -r line <"$stat"; } 2>/dev/null || continue
         line=${line##*) } # past the name, which may hold anything: state, parent, …
         line=${line#* }
-        if [[ ${line%% *} == "$1" ]]; then
-            stat=${stat#/proc/} stat=${stat%/stat}
-            ((stat > ${child:-0})) && child=$stat
-        fi
+        stat=${stat#/proc/}
+        parent[${stat%/stat}]=${line%% *}
     done
-    echo "$child"
-}
-# The process of the step that mbuild ($pid) runs: the last of its line.
-step_process() {
-    local p=$pid child
-    while child=$(child_of "$p") && [[ -n $child ]]; do p=$child; done
-    echo "$p"
+    for child in "${!parent[@]}"; do # three steps up is mbuild
+        p=${parent[${parent[$child]}]-}
+        [[ ${parent[${p:-0}]-} == "$pid" ]] && step=$child
+    done
+    [[ -n $step ]] || fail "no step is running"
+    echo "$step"
 }
 
 test_a_training_killed_at_any_moment_goes_on_to_the_same_bits() {
     repo <<<"$long"
     build m
-    local whole log moment
+    local whole log moment step
     whole=$(weights m) log=$(sha build/m.log)
     rm -rf build .mbuild
     for moment in 0.1 0.15 0.05; do
@@ -70,7 +69,8 @@ test_a_training_killed_at_any_moment_goes_on_to_the_same_bits() {
     start m
     await_checkpoint
     sleep 0.1
-    kill -9 "$(step_process)"
+    step=$(step_process)
+    kill -9 "$step"
     finish
     expect_fail 2
     expect_file .mbuild/checkpoint/*/checkpoint.safetensors
