@@ -34,6 +34,13 @@ static void good(const char *source, const char *text, const char *params) {
     if (mbl_dataset_open(mbl_arena_printf(&arena, "%s/all", test_folder()), &data, &e)) FAIL("%s", e.text);
 }
 
+/* A text that lasts as long as the tests. */
+static const char *settled(struct mbl_buf *text) {
+    const char *copy = mbl_arena_strdup(&arena, mbl_buf_str(text));
+    mbl_buf_free(text);
+    return copy;
+}
+
 /* "EU/B-ORG rejects/O | Peter/B-PER", with a line's number in front of each row. */
 static const char *told(void) {
     struct mbl_buf out = {0};
@@ -44,7 +51,7 @@ static const char *told(void) {
             mbl_buf_addf(&out, " %.*s/%s", (int)(w->offsets[i + 1] - w->offsets[i]), w->bytes + w->offsets[i],
                          data.labels ? data.schema.classes[data.labels[i]] : "");
     }
-    return mbl_arena_strdup(&arena, mbl_buf_str(&out));
+    return settled(&out);
 }
 
 /* -- sources */
@@ -246,7 +253,7 @@ static const char *labelled(const struct mbl_tokens *t) {
             if (t->labels && t->labels[i] != MBL_NO_LABEL) mbl_buf_addf(&out, ":%s", data.schema.classes[t->labels[i]]);
             if (t->firsts[i] >= 0) mbl_buf_addf(&out, "@%d", t->firsts[i]);
         }
-    return mbl_arena_strdup(&arena, mbl_buf_str(&out));
+    return settled(&out);
 }
 
 static void open_tokens(struct mbl_tokens *t, struct mbl_texts *x, int64_t length) {

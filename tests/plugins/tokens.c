@@ -16,6 +16,7 @@ static void make(const char *text, const char *params) {
     const char *path = mbl_arena_printf(&arena, "%s/source", test_folder()), *all = mbl_arena_printf(&arena, "%s/all", test_folder());
     FILE *f = fopen(path, "wb");
     CHECK(f && fputs(text, f) >= 0 && !fclose(f));
+    mbl_arena_free(&fake.arena);
     fake_open(&fake, "dataset", params);
     fake_path(&fake, "from", path);
     fake_path(&fake, "all", all);
