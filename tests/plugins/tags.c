@@ -94,7 +94,7 @@ TEST("lists in JSON Lines are words and tags, whose numbers the rule may name") 
     CHECK_STR(told(), "1: a/0 /2 b c/1 | 2: d/0");
 }
 
-static const struct {
+static const struct refusal {
     const char *name, *text, *params, *message;
 } refused[] = {
     {"a", "a b\nc\n", "{\"format\": \"conll\"}", "/a:2: found 1 field, expected 2 as in the lines before"},
@@ -120,13 +120,13 @@ static const struct {
 };
 
 static void refuse(const void *argument) {
-    size_t i = (size_t)(const char *)argument;
-    CHECK(make(refused[i].name, refused[i].text, refused[i].params) != MB_OK);
-    CHECK_CONTAINS(fake.message, refused[i].message);
+    const struct refusal *r = argument;
+    CHECK(make(r->name, r->text, r->params) != MB_OK);
+    CHECK_CONTAINS(fake.message, r->message);
 }
 TEST_TABLE {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        test_add(refuse, (const char *)0 + i, "words are refused: %s (%zu)", refused[i].message, i);
+        test_add(refuse, &refused[i], "words are refused: %s (%zu)", refused[i].message, i);
 }
 
 TEST("copies of a sentence are found, and what lacks words is dropped if the rule says so") {
