@@ -432,7 +432,11 @@ static void skip_rest(struct build *b) {
 static int commit(struct build *b, struct err *e) {
     struct session *s = b->session;
     b->committed_ns = sys_now_ns();
-    return store_sync(s->store, e) || state_commit(s->state, e) ? -1 : 0;
+    if (store_sync(s->store, e)) {
+        state_abandon(s->state); /* it may speak of objects that are lost; a second attempt to sync would say that all is well */
+        return -1;
+    }
+    return state_commit(s->state, e);
 }
 
 static int wait_for_events(struct build *b, int signal_fd, struct err *e) {
@@ -512,7 +516,8 @@ int build_run(struct session *s, struct plan *p, struct ui_summary *summary, str
     b.summary.seconds = (double)(sys_now_ns() - started) / 1e9;
     b.summary.status = b.interrupted ? 130 : b.summary.failed || status ? 2 : 0;
     *summary = b.summary;
-    if (!status && commit(&b, e)) {
+    if (commit(&b, &later) && !status) { /* also of a build that failed: whoever closes the database commits what is left */
+        *e = later;
         summary->status = 2;
         status = -1;
     }

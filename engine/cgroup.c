@@ -203,6 +203,12 @@ void cgroup_remove(const struct cgroup_place *p, const char *name) {
     errno = number;
 }
 
+uint64_t cgroup_usage(const struct cgroup_place *p, const char *name) {
+    char path[1300], text[64];
+    snprintf(path, sizeof path, "%s/%s/%s", p->memory, name, p->unified ? "memory.current" : "memory.usage_in_bytes");
+    return read_file(path, text, sizeof text) ? strtoull(text, NULL, 10) : 0;
+}
+
 uint64_t cgroup_kills(const struct cgroup_place *p, const char *name) {
     char path[1300], text[1024];
     snprintf(path, sizeof path, "%s/%s/%s", p->memory, name, p->unified ? "memory.events" : "memory.oom_control");

@@ -27,6 +27,8 @@ bool cgroup_find_in(const char *root, const char *mounts, const char *self, stru
 /* Each returns 0, or -1 with errno. The group's limit of memory is in bytes, 0: none. */
 int cgroup_make(const struct cgroup_place *p, const char *name, uint64_t memory);
 int cgroup_limit(const struct cgroup_place *p, const char *name, uint64_t memory);
+/* Bytes that its processes have now; 0 where that isn't told. */
+uint64_t cgroup_usage(const struct cgroup_place *p, const char *name);
 int cgroup_enter(const struct cgroup_place *p, const char *name, pid_t pid);
 void cgroup_remove(const struct cgroup_place *p, const char *name); /* nothing runs in it any more */
 

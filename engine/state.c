@@ -12,6 +12,7 @@
 static const char *const statements[STATE_STATEMENTS] = {
     [STATE_BEGIN] = "BEGIN IMMEDIATE",
     [STATE_COMMIT] = "COMMIT",
+    [STATE_ROLLBACK] = "ROLLBACK",
 
     [STATE_GET_NOTE] = "SELECT value FROM note WHERE name = ?1",
     [STATE_PUT_NOTE] = "INSERT INTO note VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -180,6 +181,11 @@ int state_digest(sqlite3_stmt *statement, int column, struct digest *out) {
 int state_commit(struct state *s, struct err *e) {
     if (s->read_only || sqlite3_get_autocommit(s->db)) return 0;
     return exec_plain(s, STATE_COMMIT, "commit what was written", e);
+}
+
+void state_abandon(struct state *s) {
+    struct err ignored; /* what can't be taken back by itself goes when the database is opened next */
+    if (!s->read_only && !sqlite3_get_autocommit(s->db)) exec_plain(s, STATE_ROLLBACK, "take back what was written", &ignored);
 }
 
 /* -- notes */

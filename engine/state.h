@@ -21,6 +21,7 @@ struct state;
  * writing, also where the folder can't be written; an absent or damaged one counts as empty. What it shows is one moment, however long
  * it is open. */
 int state_open(const char *path, bool read_only, struct state **out, char **note, struct err *e);
+void state_abandon(struct state *s); /* takes back what was written since the last commit */
 int state_commit(struct state *s, struct err *e); /* ends the transaction, begins the next; cheap when nothing was written */
 void state_close(struct state *s);                /* commits */
 

@@ -178,6 +178,7 @@ void worker_cancel(struct worker_run *r, uint32_t grace_ms) {
 void worker_answer(struct worker_run *r, const char *json) {
     if (!r->asks) return;
     r->asks = false;
+    r->answered = true;
     size_t begun = message_begin(&r->out, MESSAGE_ANSWER);
     message_add_string(&r->out, json);
     message_end(&r->out, begun);
@@ -279,7 +280,7 @@ static void run_finish(struct worker_run *r, event_handler handle, void *ctx) {
         r->said = true;
         r->end.said_status = (int)r->reported - 1;
     }
-    r->drained = r->said && !r->protocol && !r->end.killed && !r->in.len;
+    r->drained = r->said && !r->protocol && !r->end.killed && !r->in.len && !r->out.len && !r->answered;
     r->end.said = r->said;
     r->end.said_text = r->said_text;
     r->end.protocol = r->protocol;

@@ -261,8 +261,8 @@ static void limit_run(struct template *t, const struct worker_order *o, struct t
     if (idle && idle->group) {
         r->group = idle->group;
         cgroup_name(name, getpid(), r->group);
-        cgroup_limit(&t->groups, name, o->memory);
         r->kills = cgroup_kills(&t->groups, name);
+        cgroup_limit(&t->groups, name, o->memory ? o->memory + cgroup_usage(&t->groups, name) : 0); /* beside what steps before left */
         return;
     }
     if (!o->memory || !has_groups(t)) return;
@@ -300,7 +300,7 @@ static void say_ended(struct template *t, const struct template_run *r) {
     message_add_number(&t->out, r->peak_bytes);
     message_add_number(&t->out, r->turn);
     message_add_number(&t->out, kills);
-    message_add_number(&t->out, r->lean ? lean_said(&t->lean, r->way, r->id) : 0);
+    message_add_number(&t->out, r->lean && !r->wait_status ? lean_said(&t->lean, r->way, r->id) : 0);
     message_end(&t->out, begun);
     say(t);
 }
@@ -465,6 +465,11 @@ static void start_run(struct template *t, const struct worker_order *o) {
     s.groups = r.group && !idle ? &t->groups : NULL;
     s.group = group;
     struct warm_process *w = o->warm ? warm_start(&t->warm, idle, o, &s) : NULL;
+    if (idle && w != idle) { /* it had died, and its group goes with it; this once, the limits of each process are all there is */
+        idle->group = r.group;
+        r.group = 0;
+        r.kills = 0;
+    }
     r.turn = w ? w->turns : 0;
     if (w) w->group = r.group;
     r.pid = r.lean ? lean_fork(&t->lean, o, &s) : w ? w->pid : fork();
@@ -472,6 +477,7 @@ static void start_run(struct template *t, const struct worker_order *o) {
     int error = errno;
     close_fds(o);
     if (r.pid < 0) {
+        leave_group(t, &r);
         say_not_started(t, o->id, error);
         return;
     }
@@ -483,6 +489,8 @@ static void signal_run(struct template *t, uint32_t id, int number) {
     for (uint32_t i = 0; i < t->count; i++) {
         if (t->runs[i].id != id || t->runs[i].ended) continue;
         if (kill(-t->runs[i].pid, number)) kill(t->runs[i].pid, number); /* it has no group yet */
+        struct warm_process *w = warm_find(&t->warm, t->runs[i].pid);
+        if (w) w->signalled = true;
     }
 }
 

@@ -78,6 +78,7 @@ bool warm_done(struct warm_process *w, struct warm_note *note) {
         return false;
     }
     w->busy = false;
+    if (w->signalled) dismiss(w);
     w->user_seconds += note->user_seconds;
     w->system_seconds += note->system_seconds;
     return true;

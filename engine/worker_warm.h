@@ -37,6 +37,7 @@ struct warm_process {
     int control; /* -1: it was told to end, or closed its end itself */
     uint32_t class, turns; /* steps that were given to it */
     bool busy;
+    bool signalled; /* its step was told to end, which may have come too late for it: no other gets the process */
     uint32_t group; /* number of its control group; 0: it has none */
     double user_seconds, system_seconds; /* of the steps that it is done with */
 };

@@ -74,8 +74,9 @@ static int kill_children_of(const char *thread) {
     return n;
 }
 
-/* What a step started and left behind: its parent is this process, also where it had another before. */
-static void kill_children(void) {
+/* What a step started and left behind: its parent is this process, also where it had another before. False if some
+ * is there still. */
+static bool kill_children(void) {
     for (int64_t until = sys_now_ns() + LINGER_NS; sys_now_ns() < until;) {
         int n = 0;
         DIR *d = opendir("/proc/self/task");
@@ -84,9 +85,10 @@ static void kill_children(void) {
         if (d) closedir(d);
         while (waitpid(-1, NULL, WNOHANG) > 0) {
         }
-        if (!n) return;
+        if (!n) return true;
         nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
     }
+    return false;
 }
 
 /* Standard streams, folder, signals, environment: as they were before the step. */
@@ -150,8 +152,7 @@ static bool take_turn(const struct warm *w, struct worker_request *r, struct are
     }
     pthread_join(thread, NULL);
     if (!turn.well) return false;
-    kill_children();
-    if (!tidy(w)) return false;
+    if (!kill_children() || !tidy(w)) return false;
     close(socket);
     add_usage(RUSAGE_SELF, 1, &note);
     add_usage(RUSAGE_CHILDREN, 1, &note);
