@@ -58,6 +58,12 @@ static const char *gather_b(const struct strip *s, int64_t from, int64_t steps, 
     return buffer;
 }
 
+/* gcc's intrinsics before 12.4 and 13.3 don't say that they read memory: what was stored for them must have been. */
+static inline void memory_is_read(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
 /* Registers' numbers are part of the instructions, so the two kinds of product cannot be an argument. */
 #define STRIP(name, product) \
     AMX_TARGET static void name(const struct strip *s, char sums[AMX_ROWS][AMX_COLUMNS * 4]) \
@@ -69,6 +75,7 @@ static const char *gather_b(const struct strip *s, int64_t from, int64_t steps, 
             shapes.row_bytes[i] = ROW_BYTES; \
             shapes.rows[i] = (uint8_t)(i < 4 ? s->rows : STEPS); \
         } \
+        memory_is_read(); \
         _tile_loadconfig(&shapes); /* and all registers are 0 */ \
         for (int64_t p = 0; p < s->steps; p += STEPS) { \
             int64_t n = s->steps - p < STEPS ? s->steps - p : STEPS, a_row = ROW_BYTES; \
@@ -78,6 +85,7 @@ static const char *gather_b(const struct strip *s, int64_t from, int64_t steps, 
                 a_row = s->a_row; \
             } else \
                 a = gather_a(s, p, n, own_a); \
+            memory_is_read(); \
             _tile_loadd(3, a, a_row); \
             _tile_loadd(4, b, b_row); \
             product(0, 3, 4); \
