@@ -131,7 +131,8 @@ static void read_params(struct interactions *x) {
     const struct mb_host *host = x->host;
     const char *separator = string_or(x, "separator", "");
     x->reading = (struct options){.format = host->param_string(x->run, "format"), .header = host->param_string(x->run, "header"),
-                                  .task = "none", .scaling = "none", .separator = *separator, .missing = POLICY_KEEP};
+                                  .task = "none", .scaling = "none", .separator = *separator, .missing = POLICY_KEEP,
+                                  .no_lists = true};
     x->reading.na = read_names(x, "clean.na");
     x->column[MBL_USERS] = host->param_string(x->run, "user");
     x->column[MBL_ITEMS] = host->param_string(x->run, "item");

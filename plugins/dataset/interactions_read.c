@@ -104,8 +104,11 @@ static int take_record(struct file *f, int32_t file) {
     struct pair p = {.line = r->line, .file = file, .time = (double)x->count};
     double number;
     for (int c = 0; c < COLUMNS; c++) cells[c] = f->wanted[c] && f->at[c] < r->cell_count ? &r->cells[f->at[c]] : &absent;
-    for (int c = USER; c <= ITEM; c++)
-        if (cells[c]->missing || !cells[c]->length) return complain(f, "there is no %s%s", c == USER ? "user" : "item", &absent);
+    for (int c = USER; c <= ITEM; c++) {
+        const char *role = c == USER ? "user" : "item";
+        if (cells[c]->missing || !cells[c]->length) return complain(f, "there is no %s%s", role, &absent);
+        if (cells[c]->list) return complain(f, "the %s is a list; one interaction a record expected%s", role, &absent);
+    }
     if (x->rating) {
         if (is_missing(&x->reading, cells[RATING])) return complain(f, "there is no %s%s", "rating", &absent);
         if (!table_parse_number(cells[RATING]->text, cells[RATING]->length, &number) || !isfinite((float)number))
@@ -219,6 +222,7 @@ static int match_entries(struct interactions *x, enum mbl_side side, const struc
             return mbl_error_set(&x->e, "%s:%lld: there is no %s in column %s", table_file(t, row), (long long)t->lines[row],
                                  mbl_side_name(side), id->name);
         const char *name = id->dictionary.names[id->codes[row]];
+        if (o->unknown == STRANGER_DROP && dictionary_find(ids, name, strlen(name)) == SIZE_MAX) continue;
         size_t before = ids->count, code = dictionary_add(ids, name, strlen(name));
         bool unknown = code >= known;
         if (unknown && o->unknown == STRANGER_FAIL)
@@ -230,8 +234,7 @@ static int match_entries(struct interactions *x, enum mbl_side side, const struc
         if (code < before && entry[code] >= 0)
             return mbl_error_set(&x->e, "%s:%lld: %s \"%.100s\" is in line %lld already", table_file(t, row), (long long)t->lines[row],
                                  mbl_side_name(side), name, (long long)t->lines[entry[code]]);
-        if (unknown && o->unknown == STRANGER_DROP) ids->count--; /* its slot stays, and leads to nobody */
-        else entry[code] = (int32_t)row;
+        entry[code] = (int32_t)row;
     }
     return 0;
 }

@@ -78,7 +78,7 @@ static void take_traits(struct interactions *x, enum mbl_side side, const struct
     for (size_t i = 0, column = 0; i < t->column_count; i++) {
         const struct column *c = &t->columns[i];
         struct mbl_trait *trait = &s->traits[s->trait_count];
-        if (!strcmp(c->name, x->side[side].id) || c->kind == MBL_TEXT) continue;
+        if (!strcmp(c->name, x->side[side].id) || column_is_text(c)) continue;
         *trait = (struct mbl_trait){.name = c->name, .factor = 1, .category = c->kind == MBL_CATEGORY};
         if (trait->category) {
             trait->categories = c->dictionary.names;

@@ -18,6 +18,7 @@ struct options {
     struct mbl_arena arena;
     const char *format, *header, *task, *scaling, *licence;
     const char *words;           /* the column that holds lists of words; NULL: by its name */
+    bool no_lists;               /* columns of lists are left out */
     const char *scheme;          /* of tags; "auto": by the tags */
     struct names tags;           /* what tags there are; of a source with numbers, the names of these */
     char separator;              /* 0: by content */

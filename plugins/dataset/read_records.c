@@ -252,11 +252,26 @@ static int decide_lists(const struct loading *l, struct survey *s, const char *n
     return 0;
 }
 
+/* Lists are no features of users and items. One that is a list in some rows alone, or that the rule names, is for decide_lists to refuse. */
+static void leave_out_lists(struct loading *l) {
+    for (size_t i = 0; i < l->count; i++) {
+        struct survey *s = &l->surveys[i];
+        const char *name = l->names.names[i];
+        if (!s->lists || s->lists < s->seen || s->use != COLUMN_FEATURE || names_have(&l->r->options->category, name)) continue;
+        s->use = COLUMN_UNUSED;
+        if (l->r->note) l->r->note(l->r, mbl_arena_printf(&l->arena, "column %s is left out: it holds lists", name));
+    }
+}
+
 /* Which list holds the words: the one that the rule names, or that is called so, or the only one. Others are left out. */
 static int find_words(struct loading *l, struct mbl_error *e) {
     static const char *const usual[] = {"tokens", "words", "word", "form"};
     const char *names = NULL;
     size_t count = 0;
+    if (l->r->options->no_lists) {
+        leave_out_lists(l);
+        return 0;
+    }
     l->words = l->r->options->words;
     for (size_t i = 0; i < l->count; i++) {
         const struct survey *s = &l->surveys[i];

@@ -39,6 +39,10 @@ size_t dictionary_add(struct dictionary *d, const char *s, size_t n) {
     return d->count - 1;
 }
 
+size_t dictionary_find(const struct dictionary *d, const char *s, size_t n) {
+    return d->slot_count ? *dictionary_slot(d, s, n) - 1 : SIZE_MAX; /* a free slot holds 0 */
+}
+
 void dictionary_free(struct dictionary *d) {
     free(d->names);
     free(d->slots);

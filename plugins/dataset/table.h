@@ -13,6 +13,7 @@ struct dictionary {
     size_t count, cap, *slots, slot_count;
 };
 size_t dictionary_add(struct dictionary *d, const char *s, size_t n);
+size_t dictionary_find(const struct dictionary *d, const char *s, size_t n); /* SIZE_MAX: it isn't there */
 void dictionary_free(struct dictionary *d);
 
 struct column {

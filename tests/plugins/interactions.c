@@ -91,6 +91,11 @@ TEST("an interaction of nobody is told with its line")
     refuse("{}", "user,item\n,x\n", NULL, NULL, "pairs.csv:2: there is no user");
     refuse("{}", "user,item\na,x\nb,\n", NULL, NULL, "pairs.csv:3: there is no item");
 }
+TEST("a list of items in one record is refused with its line")
+{
+    refuse("{}", "{\"user\": \"a\", \"item\": \"x\"}\n{\"user\": \"a\", \"item\": [\"y\", \"z\"]}\n", NULL, NULL,
+           "pairs.csv:2: the item is a list; one interaction a record expected");
+}
 TEST("a column that isn't there is told with those that are")
 {
     refuse("{\"user\": \"who\"}", "user,item\na,x\n", NULL, NULL, "pairs.csv: user: there is no column \"who\"; there is user, item");
@@ -137,6 +142,33 @@ TEST("an item of the table that nobody took is told with its line, unless it is 
     CHECK_STR(kept->ids[2], "z");
     accept("{\"items\": {\"unknown\": \"drop\"}}", two, NULL, items);
     CHECK_EQ(open_part("all")->catalogue->side[MBL_ITEMS].count, 2);
+}
+TEST("however many items are dropped, and some twice, the others keep their features")
+{
+    struct mbl_buf items = {0};
+    mbl_buf_adds(&items, "item,size\n");
+    for (int i = 0; i < 60; i++) mbl_buf_addf(&items, "z%d,7\nz%d,7\n", i, i / 2);
+    mbl_buf_adds(&items, "x,1\ny,3\n");
+    accept("{\"items\": {\"unknown\": \"drop\"}}", two, NULL, mbl_buf_str(&items));
+    const struct mbl_entities *s = &open_part("all")->catalogue->side[MBL_ITEMS];
+    CHECK_EQ(s->count, 2);
+    CHECK_STR(s->ids[0], "x");
+    CHECK_STR(s->ids[1], "y");
+    CHECK_NEAR(s->numbers[0], 1, 0);
+    CHECK_NEAR(s->numbers[1], 3, 0);
+    mbl_buf_free(&items);
+}
+TEST("columns of lists are no features, and an id is no list")
+{
+    accept("{}", two, NULL,
+           "{\"item\": \"x\", \"genres\": [\"a\", \"b\"], \"tags\": [\"c\"], \"size\": 1}\n"
+           "{\"item\": \"y\", \"genres\": [\"a\"], \"tags\": [\"d\"], \"size\": 2}\n");
+    const struct mbl_entities *s = &open_part("all")->catalogue->side[MBL_ITEMS];
+    CHECK_EQ(s->trait_count, 1);
+    CHECK_STR(s->traits[0].name, "size");
+    refuse("{}", two, NULL, "{\"item\": [\"x\", \"y\"]}\n", "\"item\" is a list");
+    refuse("{}", two, NULL, "{\"item\": \"x\", \"g\": [\"a\"]}\n{\"item\": \"y\", \"g\": \"a\"}\n",
+           "\"g\" is a list, but not so in every row");
 }
 TEST("an interaction whose user is not in the table is told with its line, unless features may be missing")
 {
