@@ -70,7 +70,9 @@ static int bind_tokens(struct mbl_feed *f, struct mbl_model *m, struct mbl_error
     if (x->length > m->longest)
         return mbl_error_set(e, "max_length is %lld, but the model takes rows of at most %lld tokens", (long long)x->length,
                              (long long)m->longest);
-    if (check_labels(f, m, e) || mbl_tokens_open(&f->tokens, x, &f->data, m->problem, x->length ? x->length : m->longest, &m->schema, e))
+    struct mbl_dataset data = f->data;
+    if (f->unlabelled) data.schema.task = MBL_NO_TASK; /* tags that the model doesn't know are no matter then */
+    if (check_labels(f, m, e) || mbl_tokens_open(&f->tokens, x, &data, m->problem, x->length ? x->length : m->longest, &m->schema, e))
         return -1;
     f->rows = f->tokens.rows;
     fit_tokens(f, m);
