@@ -69,13 +69,18 @@ done:
     return status;
 }
 
-/* Of language models: how surprised each is by the first rows. */
+/* Of language models: how surprised each is by the first rows; of those that tag words, how many tags are right. */
 static int compare_tokens(struct job *j, int64_t batch, struct mbl_error *e) {
     struct mbl_token_score float_score, score;
     const int64_t samples = j->host->param_int(j->run, "samples"), rows = samples < j->feed.rows ? samples : j->feed.rows;
     if (mbl_feed_judge(j->from, &j->feed, 0, rows, batch, &float_score, e) || mbl_feed_judge(j->to, &j->feed, 0, rows, batch, &score, e))
         return -1;
     if (!score.tokens) return 0;
+    if (j->from->problem == MBL_TOKEN_CLASSES) {
+        j->host->metric(j->run, "accuracy", (double)score.hits / (double)score.tokens);
+        j->host->metric(j->run, "accuracy_float", (double)float_score.hits / (double)score.tokens);
+        return 0;
+    }
     j->host->metric(j->run, "perplexity", exp(score.loss / (double)score.tokens));
     j->host->metric(j->run, "perplexity_float", exp(float_score.loss / (double)score.tokens));
     return 0;

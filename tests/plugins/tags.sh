@@ -38,13 +38,20 @@ test_an_encoder_learns_entities_is_judged_by_them_and_finds_them_in_plain_text()
 evaluate "scores" { model = m, data = notes.test }
 local plain = dataset "plain" { from = "plain.txt", format = "text" }
 predict "said" { model = m, data = plain.all, to = "build/said.jsonl" }
+local odd = dataset "odd" { from = "odd.conll", format = "conll", label = "tag" }
+predict "told" { model = m, data = odd.all, to = "build/told.jsonl" }
+quantize "small" { model = m, calibrate = notes.val, scheme = "int8" }
 LUA
+    printf 'maria\tB-QUEEN\nsaw\tO\npeter\tB-PER\n' | write odd.conll
     echo 'then maria smith, near old berlin, went to new york' | write plain.txt
     build
     above "$(metric scores f1)" 0.9 "f1"
     above "$(metric scores f1_strict)" 0.9 "f1_strict"
     grep -q '"BertForTokenClassification"' build/m/config.json
     grep -q '"scheme": "iob2"' build/scores.json
+    grep -q '"words":\["maria","saw","peter"\]' build/told.jsonl || fail "of a tag that it doesn't know it said: $(cat build/told.jsonl)"
+    above "$(metric small accuracy)" 0.9 "accuracy as int8"
+    above "$(metric small accuracy_float)" 0.9 "accuracy as float32"
     grep -q '"label":"PER","score":0.[0-9]*,"start":5,"text":"maria smith"' build/said.jsonl || fail "it said: $(cat build/said.jsonl)"
     grep -q '"end":51,"label":"LOC","score":0.[0-9]*,"start":43,"text":"new york"' build/said.jsonl || fail "it said: $(cat build/said.jsonl)"
 }
