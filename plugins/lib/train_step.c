@@ -115,6 +115,7 @@ static int run_piece(void *context, struct mbl_error *e) {
     if (t->teacher_model) {
         struct mbl_batch asked = w->batch;
         asked.training = false;
+        if (!t->teacher_model->counts_positions) asked.positions = (struct mbk_tensor){0}; /* they are as the student counts them */
         if (t->teacher_model->architecture->forward(t->teacher_model, &asked, &w->of[MBL_SOFT], e))
             return mbl_error_wrap(e, "the teacher");
     }
