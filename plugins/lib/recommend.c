@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define AT_ONCE 1024 /* entities whose vectors are computed together */
+#define AT_ONCE_LEAST 32
 #define MOST_NEGATIVES 1000
 
 static const char *const loss_names[] = {"mse", "bpr", "softmax"}; /* as enum mbl_pair_loss */
@@ -124,10 +125,10 @@ int mbl_towers_reserve(struct mbl_model *m, int64_t rows, bool training, struct 
     for (int64_t i = 0; i < D; i++) one[i] = 1;
     int status = mbk_write(m->k, t->ones.data, one, mbk_bytes(&t->ones)) ? mbl_kernel_failed(m->k, "a batch of pairs", e) : 0;
     free(one);
+    if (status || t->reserve(m, MBL_USERS, rows, training, e) || t->reserve(m, MBL_ITEMS, items, training, e)) return -1;
     t->room = rows;
     t->training = training;
-    if (status || t->reserve(m, MBL_USERS, rows, training, e)) return -1;
-    return t->reserve(m, MBL_ITEMS, items, training, e);
+    return 0;
 }
 
 /* -- forward */
@@ -308,7 +309,9 @@ static int embed_some(struct mbl_model *m, struct mbl_tower_call *c, float *vect
 int mbl_towers_embed(struct mbl_model *m, enum mbl_side side, const int32_t *indices, int64_t count, float *vectors, float *biases,
                      struct mbl_error *e) {
     struct mbl_towers *t = m->state;
-    int64_t at_once = count < AT_ONCE ? count : AT_ONCE, trained = m->catalogue->side[side].trained;
+    int64_t most = AT_ONCE / (1 + m->pairing.negatives), trained = m->catalogue->side[side].trained; /* reserve has room for negatives */
+    if (most < AT_ONCE_LEAST) most = AT_ONCE_LEAST;
+    int64_t at_once = count < most ? count : most;
     size_t bytes = (size_t)at_once * sizeof(int32_t);
     if (!count) return 0;
     if (m->architecture->reserve(m, at_once, false, e)) return -1;
