@@ -236,7 +236,8 @@ struct mbk_rotary {
 int mbk_rope(struct mbk *k, const struct mbk_tensor *x, int64_t start, const struct mbk_rotary *r, int sign);
 /* Attention (Vaswani et al. 2017; blocked as Dao et al. 2022: no whole score matrix). q [B, T, H, D]; keys, values [B, S, G, D] with H a
  * multiple of G (grouped heads). lengths I32 [B] (optional): how many keys of each row are real, counted from the left. causal: query t
- * sees keys up to t + S − T. out like q; lse F32 [B, H, T], kept for backward. A query that sees nothing gives 0. */
+ * sees keys up to t + S − T. out like q; lse F32 [B, H, T], kept for backward. A query that sees nothing gives 0. On
+ * CUDA what is not finite among keys and queries may reach others of its head that don't see it; on the CPU it doesn't. */
 struct mbk_attention {
     const struct mbk_tensor *q, *keys, *values, *lengths, *out, *lse;
     float scale;          /* 0: 1/√D */

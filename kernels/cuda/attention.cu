@@ -166,11 +166,11 @@ __global__ void __launch_bounds__(TILE_THREADS) attend_kernel(attention a, int64
             }
             greatest = row_reduce(greatest, max_of());
             /* Minus infinity: nothing seen so far. */
-            float correction = most[i] == greatest ? 1 : expf(most[i] - greatest);
+            float correction = most[i] == greatest ? 1 : expf(most[i] - greatest), shift = greatest == -INFINITY ? 0 : greatest;
 #pragma unroll
             for (int j = 0; j < J; j++) {
                 int64_t s = start + column + SIDE * j;
-                float weight = s < seen ? expf(scores[i][j] - greatest) : 0;
+                float weight = s < seen ? expf(scores[i][j] - shift) : 0;
                 part += weight;
                 m.weights[row + i][column + SIDE * j] = weight == 0 ? 0 : weight * kept(a, head_row + i, s);
             }

@@ -163,11 +163,11 @@ __global__ void __launch_bounds__(BLOCK) attend_kernel(attention a, int64_t tile
                     greatest = max_of()(greatest, score);
             }
             greatest = quad_reduce(greatest, max_of());
-            float correction = most[half] == greatest ? 1 : expf(most[half] - greatest);
+            float correction = most[half] == greatest ? 1 : expf(most[half] - greatest), shift = greatest == -INFINITY ? 0 : greatest;
 #pragma unroll
             for (int i = 0; i < MOVING / 4; i++) {
                 int64_t s = s0 + i / 2 * 8 + i % 2;
-                float &score = scores[i / 2][2 * half + i % 2], weight = s < seen ? expf(score - greatest) : 0;
+                float &score = scores[i / 2][2 * half + i % 2], weight = s < seen ? expf(score - shift) : 0;
                 part += weight;
                 score = weight == 0 ? 0 : weight * kept(a, head_row + row + 8 * half, s);
             }

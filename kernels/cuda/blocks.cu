@@ -184,7 +184,7 @@ extern "C" int gpu_embedding_blocks(struct mbk *k, const struct mbk_tensor *tabl
 
 /* -- Products of few rows. A warp makes one column of c, its lanes taking chunks in turn. */
 
-enum { GEMV_ROWS = 8, GEMV_WARPS = 4 };
+enum { GEMV_WARPS = 4 };
 
 struct gemv {
     const void *a;
@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(GPU_WARP *GEMV_WARPS) gemv_kernel(gemv g)
 
 extern "C" int gpu_gemv_blocks(struct mbk *k, const struct mbk_gemm *p)
 {
-    if (p->batch != 1 || p->m > GEMV_ROWS || p->transpose_a)
+    if (p->batch != 1 || p->m > GPU_GEMV_ROWS || p->transpose_a)
         return 1;
     gemv g = { p->a, (const uint8_t *)p->b, p->c, p->m, p->n, p->k, p->lda, p->ldc, p->alpha, p->beta,
                gpu_aligned(p->a) && p->lda % 4 == 0 };
@@ -254,7 +254,7 @@ extern "C" int gpu_gemv_blocks(struct mbk *k, const struct mbk_gemm *p)
             return gpu_with_float(k, "matmul", p->c_type, [&](auto c_zero) {
                 using C = decltype(c_zero);
                 auto kernel = p->m == 1 ? gemv_kernel<Format, A, C, 1> : p->m == 2 ? gemv_kernel<Format, A, C, 2>
-                              : p->m <= 4 ? gemv_kernel<Format, A, C, 4> : gemv_kernel<Format, A, C, GEMV_ROWS>;
+                              : p->m <= 4 ? gemv_kernel<Format, A, C, 4> : gemv_kernel<Format, A, C, GPU_GEMV_ROWS>;
                 return gpu_launch(k, "matmul", kernel, dim3((unsigned)blocks), dim3(GPU_WARP * GEMV_WARPS), 0, g);
             });
         });

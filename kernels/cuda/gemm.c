@@ -422,7 +422,7 @@ static int few_rows_of_blocks(struct mbk *k, const struct mbk_gemm *g)
 {
     struct mbk_gemm sums = *g;
     int more = g->bias || g->activation != MBK_NONE || g->before || g->residual;
-    if (!more || g->c_type == MBK_F32 || g->beta != 0 || g->batch > 1 || g->m > 64) {
+    if (!more || g->c_type == MBK_F32 || g->beta != 0 || g->batch > 1 || g->transpose_a || g->m > GPU_GEMV_ROWS) {
         int status = gpu_gemv_blocks(k, g);
         return status ? status : finish(k, g, CUBLASLT_EPILOGUE_DEFAULT, 0);
     }

@@ -139,6 +139,7 @@ int gpu_pack_bytes(struct mbk *k, const char *what, const void *from, int64_t ro
                    int64_t to_rows, int64_t to_columns);
 /* One or few rows by weights in blocks, read as they are. Returns 1 if the shape is not one for it. */
 int gpu_gemv_blocks(struct mbk *k, const struct mbk_gemm *g);
+enum { GPU_GEMV_ROWS = 8 }; /* of a, at most, that it takes */
 void gpu_gemm_close(struct mbk *k);
 void gpu_conv_close(struct mbk *k);
 
