@@ -60,7 +60,11 @@ static int take_user(struct lists *l, const struct mbl_json *entry, size_t i, st
     const struct mbl_json *features = entry->type == MBL_JSON_TABLE ? mbl_json_get(entry, "features") : NULL;
     if (!id || !*id) return mbl_error_set(e, "users[%zu]: an id expected, or { \"id\": …, \"features\": { … } }", i + 1);
     int64_t user = mbl_catalogue_find(c, MBL_USERS, id);
-    if (features && user >= 0) return mbl_error_set(e, "users[%zu]: \"%.100s\" is known, with features of its own", i + 1, id);
+    if (features && user >= 0)
+        return mbl_error_set(e,
+                             user < c->side[MBL_USERS].own ? "users[%zu]: \"%.100s\" is known, with features of its own"
+                                                           : "users[%zu]: \"%.100s\" is there already, in the data or above",
+                             i + 1, id);
     if (user < 0) user = mbl_catalogue_add(c, MBL_USERS, id);
     l->users[l->count++] = (int32_t)user;
     return features ? set_features(l, user, id, features, e) : 0;

@@ -126,9 +126,11 @@ predict "tensors" { model = mf, data = d.train, k = 7 }
 predict "new" { model = towers, ids = "new.json", k = 8, to = "build/new.jsonl" }
 predict "strange" { model = mf, ids = "new.json", k = 8, to = "build/strange.jsonl" }
 predict "refused" { model = mf, ids = "new.json", k = 8, unknown = "fail", to = "build/refused.jsonl" }
-predict "wrong" { model = towers, ids = "wrong.json", to = "build/wrong.jsonl" }'
+predict "wrong" { model = towers, ids = "wrong.json", to = "build/wrong.jsonl" }
+predict "twice" { model = towers, ids = "twice.json", to = "build/twice.jsonl" }'
     write new.json <<<'{"users": ["u3", {"id": "new", "features": {"club": "c3", "age": 25}}]}'
     write wrong.json <<<'{"users": [{"id": "new", "features": {"clubs": "c3"}}]}'
+    write twice.json <<<'{"users": ["u3", {"id": "new", "features": {"age": 25}}, {"id": "new", "features": {"age": 26}}]}'
     build lists all tensors new strange
     "$python" - <<'PY' || fail "the lists aren't what they should be"
 import csv, json
@@ -157,6 +159,8 @@ PY
     expect_fail 2 'user "new" is unknown to the model; unknown = "popular"'
     run mbuild wrong
     expect_fail 2 'wrong.json: "new": the model'"'"'s users have no feature "clubs"'
+    run mbuild twice
+    expect_fail 2 'users[3]: "new" is there already, in the data or above'
 }
 
 test_a_model_and_data_that_do_not_fit_are_told_apart() {
