@@ -43,14 +43,6 @@ end
 LUA
 }
 confined() { mbuild doctor | grep -q "^ok *landlock" || skip "no Landlock"; }
-gone() {
-    local i
-    for ((i = 0; i < 500; i++)); do
-        [[ -e /proc/$1 && $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) != Z* ]] || return 0
-        sleep 0.01
-    done
-    fail "process $1 is still there"
-}
 
 test_a_file_of_the_system_is_refused_to_it() {
     confined
@@ -148,7 +140,7 @@ test_it_dies_with_mbuild() {
         pid=$(sed -nE 's/.*process ([0-9]+).*/\1/p' events.json)
     done
     kill -KILL $engine
-    gone "$pid"
+    await_end "$pid"
 }
 
 test_a_request_larger_than_a_message_is_served_as_well() {

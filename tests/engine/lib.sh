@@ -85,6 +85,26 @@ sha() { sha256sum -- "$@" | cut -d' ' -f1; }
 # One line a file below a folder, with its digest: what two trees are compared by.
 tree() { (cd -- "$1" && find . -type f ! -path './.mbuild/*' -exec sha256sum {} + | sort -k2); }
 
+# await_end PID: waits (5 s) until that process is gone, or nobody has asked how it ended.
+await_end() {
+    local i
+    for ((i = 0; i < 500; i++)); do
+        [[ -e /proc/$1 && $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) != Z* ]] || return 0
+        sleep 0.01
+    done
+    fail "process $1 is still there"
+}
+
+# await_checkpoint [SECONDS]: waits (20 s) until the training in the background has taken a checkpoint; the next one is never far.
+await_checkpoint() {
+    local i
+    for ((i = 0; i < ${1:-20} * 100; i++)); do
+        if [[ -e $(echo .mbuild/checkpoint/*/checkpoint.safetensors) ]]; then return 0; fi
+        sleep 0.01
+    done
+    fail "no checkpoint was taken"
+}
+
 # ---- what events say -------------------------------------------------------------------------------------
 
 # events NAME: the events of that name, a line each.

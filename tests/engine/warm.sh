@@ -64,14 +64,6 @@ LUA
 # How many processes served steps, and what turns they had.
 processes() { events message | sed -nE 's/.*process ([0-9]+) turn.*/\1/p' | sort -u | wc -l; }
 turns() { events message | sed -nE 's/.*process [0-9]+ turn ([0-9]+).*/\1/p' | tr '\n' ' ' | sed 's/ $//'; }
-gone() {
-    local i
-    for ((i = 0; i < 500; i++)); do
-        [[ -e /proc/$1 && $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) != Z* ]] || return 0
-        sleep 0.01
-    done
-    fail "process $1 is still there"
-}
 pids() { events message | sed -nE 's/.*process ([0-9]+) turn.*/\1/p' | sort -u; }
 
 test_steps_of_a_plugin_that_starts_slowly_share_one_process() {
@@ -123,7 +115,7 @@ test_the_process_ends_with_the_build() {
     warm_plugin ""
     steps 2
     build
-    gone "$(pids)"
+    await_end "$(pids)"
 }
 
 test_no_idle_process_waits_with_watch_for_a_change() {
@@ -131,7 +123,7 @@ test_no_idle_process_waits_with_watch_for_a_change() {
     steps 1
     start watch
     await '"message".*turn 1'
-    gone "$(pids)"
+    await_end "$(pids)"
     kill -0 "$pid" || fail "watch has ended too"
     kill -TERM "$pid"
     finish
@@ -196,7 +188,7 @@ test_an_interrupted_build_leaves_no_process() {
     kill -INT "$pid"
     finish
     expect_status 130
-    gone "$(pids)"
+    await_end "$(pids)"
 }
 
 test_no_process_outlives_a_killed_mbuild() {
@@ -206,7 +198,7 @@ test_no_process_outlives_a_killed_mbuild() {
     await "turn 2"
     kill -KILL "$pid"
     finish
-    gone "$(pids)"
+    await_end "$(pids)"
 }
 
 test_an_idle_process_ends_when_mbuild_is_killed() {
@@ -220,7 +212,7 @@ LUA
     [[ -e /proc/$(pids) ]] || fail "the process isn't there any more"
     kill -KILL "$pid"
     finish
-    gone "$(pids)"
+    await_end "$(pids)"
 }
 
 test_a_plugin_that_changes_in_the_midst_of_a_build_starts_a_new_process() {

@@ -43,15 +43,6 @@ LUA
 weights() { sha "build/$1/model.safetensors"; }
 above() { awk -v found="$1" -v least="$2" 'BEGIN { exit !(found > least) }' || fail "$3 is $1, expected more than $2"; }
 
-await_checkpoint() {
-    local i
-    for ((i = 0; i < 3000; i++)); do
-        if [[ -e $(echo .mbuild/checkpoint/*/checkpoint.safetensors) ]]; then return 0; fi
-        sleep 0.01
-    done
-    fail "no checkpoint was taken"
-}
-
 # These train again and again: what sanitizers could find in them they find in the other tests.
 not_with_sanitizers() { [[ -z $MB_SANITIZERS ]] || skip "it would take minutes under sanitizers"; }
 
@@ -118,7 +109,7 @@ LUA
     rm -rf build .mbuild
     for moment in 0.3 0.1; do
         start m
-        await_checkpoint
+        await_checkpoint 30
         sleep $moment
         kill -9 "$pid"
         finish
@@ -140,7 +131,7 @@ LUA
     whole=$(weights m)
     rm -rf build .mbuild
     start m
-    await_checkpoint
+    await_checkpoint 30
     kill -9 "$pid"
     finish
     build m
@@ -160,7 +151,7 @@ LUA
     narrow=$(weights m)
     rm -rf build .mbuild
     start m
-    await_checkpoint
+    await_checkpoint 30
     kill -9 "$pid"
     finish
     build m

@@ -22,16 +22,6 @@ weights() { sha "build/$1/model.safetensors"; }
 long='local m = train "m" { data = points, model = mlp { hidden = { 256, 256 }, dropout = 0.1 }, optimizer = adamw { lr = 3e-4 },
     epochs = 500, batch = 16, seed = 5, checkpoint_every = 0.1, log = "build/m.log" }'
 
-# Waits (20 s) until the training in the background has taken a checkpoint; the next one is never far.
-await_checkpoint() {
-    local i
-    for ((i = 0; i < 2000; i++)); do
-        if [[ -e $(echo .mbuild/checkpoint/*/checkpoint.safetensors) ]]; then return 0; fi
-        sleep 0.01
-    done
-    fail "no checkpoint was taken"
-}
-
 # The process of the step that mbuild ($pid) runs: below its spawner and its plugin's template, of which the step before has left another.
 # By /proc alone, in one pass: small systems have no pgrep. Numbers of processes begin anew at some time, so they tell no age.
 step_process() {
